@@ -1,0 +1,203 @@
+"""The formula: logits and targets in, margins out.
+
+Everything else in this project moves, adds up or prints what this module computes. It is pure, and it works
+through wide logits in blocks of rows that fit the cache: masking the target needs a copy, and a copy of all
+of ``(256, 50000)`` costs more in page faults than the arithmetic does.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["Margins", "TargetError", "check_logits", "check_targets", "compute_margins", "rows_per_block"]
+
+_BLOCK_BYTES = 512 * 1024
+_of_thread = threading.local()
+_FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+_MARGIN_DTYPE = {np.dtype(np.float16): _FLOAT32, _FLOAT32: _FLOAT32, _FLOAT64: _FLOAT64}
+
+
+class TargetError(ValueError):
+    """A target that is no class of the logits; `row` is its place in the batch."""
+
+    def __init__(self, row: int, target: int, num_classes: int, sample_id: object = None) -> None:
+        where = f"row {row}" if sample_id is None else f"sample {sample_id!r}"
+        super().__init__(
+            f"targets: {where} has target {target}, but logits of shape (B, {num_classes}) need targets in "
+            f"[0, {num_classes}); leave ignored samples (such as -100) out of the batch"
+        )
+        self.row, self.target, self.num_classes = row, target, num_classes
+
+
+@dataclass(slots=True)
+class Margins:
+    """What a batch of logits says about its targets.
+
+    Attributes
+    ----------
+    target_val : ndarray of shape (B,), float32 or float64
+        The logit of the assigned class.
+    other_logit : ndarray of shape (B,), int64
+        The class with the largest other logit; the lowest class where several tie.
+    other_val : ndarray of shape (B,), float32 or float64
+        That largest other logit.
+    margin : ndarray of shape (B,), float32 or float64
+        ``target_val - other_val``, subtracted in the dtype of the logits.
+    """
+
+    target_val: NDArray[Any]
+    other_logit: NDArray[np.int64]
+    other_val: NDArray[Any]
+    margin: NDArray[Any]
+
+    def __len__(self) -> int:
+        return len(self.margin)
+
+    def __getitem__(self, rows: slice | NDArray[Any]) -> Margins:
+        return Margins(self.target_val[rows], self.other_logit[rows], self.other_val[rows], self.margin[rows])
+
+    @classmethod
+    def concatenate(cls, parts: Iterable[Margins]) -> Margins:
+        """Join the margins of consecutive blocks of rows."""
+        columns = zip(*((p.target_val, p.other_logit, p.other_val, p.margin) for p in parts), strict=True)
+        return cls(*(np.concatenate(column) for column in columns))
+
+
+def compute_margins(logits: ArrayLike, targets: ArrayLike) -> Margins:
+    """Margin of each sample: the logit of its assigned class minus the largest other logit.
+
+    ``M(x, y) = z_y(x) - max_{i != y} z_i(x)``, equation 1 of Pleiss et al. 2020 (arXiv 2001.10528).
+
+    Parameters
+    ----------
+    logits : array_like of shape (B, C), float16, float32 or float64
+        Raw outputs before any softmax, C >= 2. Half types are widened to float32 first.
+    targets : array_like of shape (B,) or (B, 1), any integer dtype
+        The assigned class of each sample, in [0, C).
+
+    Returns
+    -------
+    Margins
+        Float32 columns for half and float32 logits, float64 columns for float64 logits.
+
+    Raises
+    ------
+    TypeError
+        Where logits are not floats or targets not integers.
+    ValueError
+        Where shapes do not fit, C < 2, or a target lies outside [0, C).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> logits = np.array([[2.0, 0.5, -1.0], [0.0, 3.0, 1.0]])
+    >>> compute_margins(logits, [0, 2]).margin
+    array([ 1.5, -2. ])
+    """
+    logits = np.asarray(logits)
+    dtype = check_logits(logits)
+    targets = _checked_targets(np.asarray(targets), logits.shape)
+    num_rows, num_classes = logits.shape
+    size = rows_per_block(num_classes, dtype.itemsize)
+    scratch = _scratch(min(size, num_rows), num_classes, dtype)
+    if num_rows <= size:
+        return _block_margins(logits, targets, scratch)
+    starts = range(0, num_rows, size)
+    return Margins.concatenate(
+        _block_margins(logits[i : i + size], targets[i : i + size], scratch[: num_rows - i]) for i in starts
+    )
+
+
+def rows_per_block(num_classes: int, itemsize: int) -> int:
+    """How many rows of logits fit the cache."""
+    return max(1, _BLOCK_BYTES // (num_classes * itemsize))
+
+
+def _scratch(num_rows: int, num_classes: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """An array to overwrite: of this thread's own memory, whose pages are there already, where it fits."""
+    num_bytes = num_rows * num_classes * dtype.itemsize
+    if num_bytes > _BLOCK_BYTES:  # a single row may be wider than a block
+        return np.empty((num_rows, num_classes), dtype)
+    try:
+        memory = _of_thread.memory
+    except AttributeError:
+        memory = _of_thread.memory = np.empty(_BLOCK_BYTES, np.uint8)
+    return np.ndarray((num_rows, num_classes), dtype, memory)
+
+
+def _block_margins(logits: NDArray[Any], targets: NDArray[np.int64], scratch: NDArray[Any]) -> Margins:
+    np.copyto(scratch, logits)
+    flat = scratch.reshape(-1)
+    # flat positions: one take and one put, where a pair of index arrays costs three times as much
+    first = np.arange(0, scratch.size, scratch.shape[1])
+    at_target = first + targets
+    target_val = flat[at_target]
+    flat[at_target] = -np.inf
+    other_logit = scratch.argmax(axis=1)
+    other_val = flat[first + other_logit]
+    return Margins(target_val, other_logit, other_val, _subtract(target_val, other_val))
+
+
+def _subtract(target_val: NDArray[Any], other_val: NDArray[Any]) -> NDArray[Any]:
+    # A finite dot product means finite values far from overflow, at a third of what errstate costs a small batch.
+    if math.isfinite(target_val.dot(other_val)):
+        return target_val - other_val
+    with np.errstate(invalid="ignore", over="ignore"):  # what becomes of inf - inf is the caller's choice
+        return target_val - other_val
+
+
+def check_logits(logits: NDArray[Any]) -> np.dtype[Any]:
+    """Check shape and dtype of logits, not their values; the dtype of their margins."""
+    dtype = _MARGIN_DTYPE.get(logits.dtype) or _unusual_margin_dtype(logits.dtype)
+    if logits.ndim != 2:
+        raise ValueError(f"logits: shape {logits.shape}, want (B, C): one row per sample, one column per class.{_binary_hint(logits)}")
+    if logits.shape[1] < 2:
+        raise ValueError(f"logits: shape {logits.shape} has fewer than two classes.{_binary_hint(logits)}")
+    return dtype
+
+
+def _unusual_margin_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    if dtype.name == "bfloat16":  # from ml_dtypes, which JAX and TensorFlow register with NumPy
+        return _FLOAT32
+    native = _MARGIN_DTYPE.get(dtype.newbyteorder("="))
+    if native is None:
+        raise TypeError(f"logits: dtype {dtype}, want float16, bfloat16, float32 or float64: raw outputs before the softmax")
+    return native
+
+
+def _binary_hint(logits: NDArray[Any]) -> str:
+    if logits.ndim == 1 or (logits.ndim == 2 and logits.shape[1] == 1):
+        return (
+            " A binary model's single logit z is the two columns [0, z]: "
+            "z = logits.reshape(-1, 1); logits = concatenate([zeros_like(z), z], axis 1)"
+        )
+    return ""
+
+
+def check_targets(targets: NDArray[Any], shape: tuple[int, ...]) -> None:
+    """Check shape and dtype of targets that go with logits of `shape`, not their values."""
+    if targets.dtype.kind not in "iu" and targets.size:
+        raise TypeError(f"targets: dtype {targets.dtype}, want integers: class indices of shape (B,)")
+    if targets.shape not in (shape[:1], (shape[0], 1)):
+        raise ValueError(f"targets: shape {targets.shape}, want ({shape[0]},) to go with logits of shape {shape}")
+
+
+def _checked_targets(targets: NDArray[Any], shape: tuple[int, ...]) -> NDArray[np.int64]:
+    check_targets(targets, shape)
+    num_rows, num_classes = shape
+    targets = targets.reshape(num_rows).astype(np.int64, copy=False)
+    unsigned = targets.view(np.uint64)  # a negative target becomes a huge one: one pass finds both
+    if num_rows and unsigned[unsigned.argmax()] >= num_classes:
+        row = int((unsigned >= num_classes).argmax())
+        raise TargetError(row, int(targets[row]), num_classes)
+    return targets

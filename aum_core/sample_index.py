@@ -1,0 +1,280 @@
+"""Sample ids to row numbers, in first-seen order.
+
+The ids are the state; the table that finds them is derived and can be rebuilt at any time. Ints that fill
+their range densely (the usual: positions in a data set) are found by a direct table, scattered ints by open
+addressing, both in NumPy and at about 30 bytes a sample; strings, and ints beyond 64 bits, by a dict.
+"""
+
+from __future__ import annotations
+
+import operator
+from array import array
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from aum_core.growing import GrowingArray
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import NDArray
+
+__all__ = ["SampleId", "SampleIndex", "as_ids", "id_list"]
+
+SampleId = int | str
+_MAX_ROWS = 2**31 - 1
+_ALWAYS_DIRECT = 2**20
+_DIRECT_SLOTS_PER_SAMPLE = 4
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+def as_ids(sample_ids: Any) -> NDArray[np.int64] | list[SampleId]:
+    """Check `sample_ids` and bring them into one of two forms.
+
+    Parameters
+    ----------
+    sample_ids : ndarray of shape (B,), or an iterable of int and str
+        Ints of any size, strs, or both. NumPy ints and 0-d integer tensors become Python ints.
+
+    Returns
+    -------
+    ndarray of shape (B,), int64, or list of int and str
+        The array where all ids are 64-bit ints.
+
+    Raises
+    ------
+    TypeError
+        Where an id is neither int nor str.
+
+    Examples
+    --------
+    >>> as_ids([7, 3])
+    array([7, 3])
+    >>> as_ids(["a", 3])
+    ['a', 3]
+    """
+    if isinstance(sample_ids, np.ndarray):
+        return _array_ids(sample_ids)
+    if isinstance(sample_ids, (str, bytes)):
+        raise TypeError(f"sample_ids: {sample_ids!r}, want a list with one id per sample, such as [{sample_ids!r}]")
+    return _sequence_ids(sample_ids)
+
+
+def id_list(ids: NDArray[np.int64] | list[SampleId]) -> list[SampleId]:
+    """Give ids in the form of `as_ids` as Python ints and strs."""
+    return ids.tolist() if isinstance(ids, np.ndarray) else ids
+
+
+def _array_ids(ids: NDArray[Any]) -> NDArray[np.int64] | list[SampleId]:
+    kind = ids.dtype.kind
+    if ids.ndim != 1:
+        raise ValueError(f"sample_ids: shape {ids.shape}, want (B,): one id per sample")
+    if kind == "i" or (kind == "u" and ids.dtype.itemsize < 8):
+        return ids.astype(np.int64, copy=False)
+    if kind in "uUTO" or not ids.size:
+        return _sequence_ids(ids.tolist())
+    raise TypeError(f"sample_ids: dtype {ids.dtype}, want ints or strs")
+
+
+def _sequence_ids(sample_ids: Iterable[Any]) -> NDArray[np.int64] | list[SampleId]:
+    ids = sample_ids if isinstance(sample_ids, list) else list(sample_ids)
+    try:
+        return np.frombuffer(array("q", ids), dtype=np.int64)
+    except (TypeError, OverflowError):  # strs, ints beyond 64 bits, or something that is no id
+        if set(map(type, ids)) == {str}:
+            return ids
+        return [_as_id(each, row) for row, each in enumerate(ids)]
+
+
+def _as_id(each: Any, row: int) -> SampleId:
+    if isinstance(each, str):
+        return str(each)
+    try:
+        return operator.index(each)
+    except TypeError:
+        raise TypeError(f"sample_ids: row {row} is {each!r} of type {type(each).__name__}, want an int or a str") from None
+
+
+class SampleIndex:
+    """Sample ids and their rows.
+
+    The row of an id is its place in first-seen order, and never changes.
+
+    Examples
+    --------
+    >>> index = SampleIndex()
+    >>> index.rows(as_ids([30, 10, 30]))
+    array([0, 1, 0])
+    >>> index.find(as_ids([10, 99]))
+    array([ 1, -1])
+    >>> index.sample_ids
+    array([30, 10])
+    """
+
+    __slots__ = ("_rows",)
+
+    def __init__(self) -> None:
+        self._rows: _IntRows | _DictRows = _IntRows()
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def sample_ids(self) -> NDArray[Any]:
+        """All ids in first-seen order: (N,) int64, or (N,) objects where some are not 64-bit ints."""
+        return self._rows.sample_ids
+
+    def rows(self, ids: NDArray[np.int64] | list[SampleId]) -> NDArray[np.int64]:
+        """Rows (B,) of `ids` (in the form of `as_ids`); ids not seen before get the next rows."""
+        if isinstance(self._rows, _IntRows):
+            if isinstance(ids, np.ndarray):
+                return self._rows.rows(ids)
+            self._rows = _DictRows(id_list(self._rows.sample_ids))
+        return self._rows.rows(id_list(ids))
+
+    def find(self, ids: NDArray[np.int64] | list[SampleId]) -> NDArray[np.int64]:
+        """Rows (B,) of `ids`, and -1 for ids not seen before."""
+        if isinstance(self._rows, _DictRows):
+            return self._rows.find(id_list(ids))
+        if isinstance(ids, np.ndarray):
+            return self._rows.find(ids)
+        return np.array([self._rows.find_one(each) for each in ids], dtype=np.int64)
+
+
+class _DictRows:
+    """Rows of arbitrary ids. A dict keeps its order, so it is the list of ids as well."""
+
+    __slots__ = ("_row",)
+
+    def __init__(self, ids: list[SampleId]) -> None:
+        self._row: dict[SampleId, int] = dict(zip(ids, range(len(ids)), strict=True))
+
+    def __len__(self) -> int:
+        return len(self._row)
+
+    @property
+    def sample_ids(self) -> NDArray[Any]:
+        ids = np.empty(len(self._row), dtype=object)
+        ids[:] = list(self._row)
+        return ids
+
+    def rows(self, ids: list[SampleId]) -> NDArray[np.int64]:
+        row = self._row
+        try:
+            return np.fromiter(map(row.__getitem__, ids), np.int64, len(ids))
+        except KeyError:
+            return np.array([row.setdefault(each, len(row)) for each in ids], dtype=np.int64)
+
+    def find(self, ids: list[SampleId]) -> NDArray[np.int64]:
+        return np.array([self._row.get(each, -1) for each in ids], dtype=np.int64)
+
+
+class _IntRows:
+    """Rows of 64-bit ints: a direct table while the ids are dense, else open addressing with linear probing.
+
+    Invariant: ``_table[s]`` is -1 or a row; row r is found at ``s = ids[r]`` (direct), or at the first slot from
+    the hash of ``ids[r]`` on (open addressing) whose row has that id; at most half of the slots are taken.
+    """
+
+    __slots__ = ("_direct", "_ids", "_lowest", "_shift", "_table", "_top")
+
+    def __init__(self) -> None:
+        self._ids = GrowingArray(np.int64)
+        self._lowest, self._top = 0, 0
+        self._direct, self._shift = True, np.uint64(0)
+        self._table: NDArray[np.int32] = np.empty(0, np.int32)
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    @property
+    def sample_ids(self) -> NDArray[np.int64]:
+        return _read_only(self._ids.values)
+
+    def rows(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        rows = self.find(ids)
+        if not len(rows) or rows[rows.argmin()] >= 0:
+            return rows
+        self._add(_in_first_seen_order(ids[rows < 0]))
+        return self.find(ids)
+
+    def find(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        if not len(ids):
+            return np.empty(0, np.int64)
+        if not self._direct:
+            return self._probe(ids).astype(np.int64)
+        unsigned = ids.view(np.uint64)
+        if unsigned[unsigned.argmax()] < len(self._table):
+            return self._table[ids].astype(np.int64)
+        rows = np.full(len(ids), -1, np.int64)
+        inside = unsigned < len(self._table)
+        rows[inside] = self._table[ids[inside]]
+        return rows
+
+    def find_one(self, sample_id: SampleId) -> int:
+        ids = as_ids([sample_id])
+        return int(self.find(ids)[0]) if isinstance(ids, np.ndarray) else -1
+
+    def _add(self, new: NDArray[np.int64]) -> None:
+        old_size, size = len(self), len(self) + len(new)
+        if size > _MAX_ROWS:
+            raise ValueError(f"sample_ids: more than {_MAX_ROWS} different samples in one process; use one per shard and merge")
+        self._ids.append(new)
+        self._lowest = min(self._lowest, int(new.min()))
+        self._top = max(self._top, int(new.max()))
+        if self._direct and self._top < len(self._table) and self._lowest >= 0:
+            self._table[new] = np.arange(old_size, size, dtype=np.int32)
+        elif self._direct or 2 * size > len(self._table):
+            self._rebuild()
+        else:
+            self._insert(new, np.arange(old_size, size, dtype=np.int32))
+
+    def _rebuild(self) -> None:
+        size = len(self)
+        rows = np.arange(size, dtype=np.int32)
+        self._direct = self._lowest >= 0 and self._top < max(_ALWAYS_DIRECT, _DIRECT_SLOTS_PER_SAMPLE * size)
+        if self._direct:
+            self._table = np.full(max(64, (self._top + 1) * 5 // 4), -1, np.int32)
+            self._table[self._ids.values] = rows
+            return
+        bits = max(10, (2 * size - 1).bit_length() + (1 if size < _ALWAYS_DIRECT else 0))
+        self._shift = np.uint64(64 - bits)
+        self._table = np.full(2**bits, -1, np.int32)
+        self._insert(self._ids.values, rows)
+
+    def _hash(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        return ((ids.view(np.uint64) * _GOLDEN) >> self._shift).view(np.int64)
+
+    def _probe(self, ids: NDArray[np.int64]) -> NDArray[np.int32]:
+        table, known, mask = self._table, self._ids.values, len(self._table) - 1
+        slots = self._hash(ids)
+        rows = table[slots]
+        astray = np.flatnonzero((rows >= 0) & (known[rows] != ids))
+        while astray.size:
+            slots[astray] = (slots[astray] + 1) & mask
+            rows[astray] = found = table[slots[astray]]
+            astray = astray[(found >= 0) & (known[found] != ids[astray])]
+        return rows
+
+    def _insert(self, new: NDArray[np.int64], rows: NDArray[np.int32]) -> None:
+        table, mask = self._table, len(self._table) - 1
+        slots, waiting = self._hash(new), np.arange(len(new))
+        while waiting.size:
+            waiting_slots = slots[waiting]
+            free = waiting[table[waiting_slots] < 0]
+            table[slots[free]] = rows[free]  # of several for one slot the last wins; the others walk on
+            waiting = waiting[table[waiting_slots] != rows[waiting]]
+            slots[waiting] = (slots[waiting] + 1) & mask
+
+
+def _in_first_seen_order(ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    first = np.unique(ids, return_index=True)[1]
+    first.sort()
+    return ids[first]
+
+
+def _read_only(values: NDArray[Any]) -> NDArray[Any]:
+    view = values.view()
+    view.flags.writeable = False
+    return view
