@@ -1,0 +1,348 @@
+"""From batches to totals and records: what a training loop calls."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+
+from aum_core._version import __version__
+from aum_core.backend import NumpyBackend
+from aum_core.files import write_json
+from aum_core.margins import TargetError
+from aum_core.records import RECORD_FIELDS, AUMRecord, Columns, RecordLog, make_records
+from aum_core.sample_index import as_ids, id_list
+from aum_core.tables import write_aum_values, write_full_records
+from aum_core.totals import Totals
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterable, Iterator
+
+    from numpy.typing import NDArray
+
+    from aum_core.backend import Backend
+    from aum_core.margins import Margins
+    from aum_core.sample_index import SampleId
+
+__all__ = ["AUMCalculator", "NonFinite", "Observer"]
+
+_HOST_SEQUENCES = (list, tuple, str, bytes)
+NonFinite = Literal["leave_out", "raise", "propagate"]
+
+
+class Observer(Protocol):
+    """Sees every checked batch before it is counted; what it raises leaves the totals as they were."""
+
+    def see(self, ids: NDArray[np.int64] | list[SampleId], margins: Margins) -> None:
+        """Take note of a batch of (B,) ids and margins."""
+        ...
+
+
+@dataclass(slots=True)
+class _Batch:
+    """A checked batch. `kept` tells which of its rows count; None where all do."""
+
+    ids: NDArray[np.int64] | list[SampleId]
+    margins: Margins
+    kept: NDArray[np.bool_] | None
+
+    def kept_part(self) -> tuple[NDArray[np.int64] | list[SampleId], Margins]:
+        if self.kept is None:
+            return self.ids, self.margins
+        if isinstance(self.ids, np.ndarray):
+            return self.ids[self.kept], self.margins[self.kept]
+        chosen = [each for each, kept in zip(self.ids, self.kept.tolist(), strict=True) if kept]
+        return chosen, self.margins[self.kept]
+
+
+class AUMCalculator:
+    """Keeps the Area Under the Margin of every sample while a classifier trains.
+
+    The AUM of a sample is the mean of its margins over training (Pleiss et al. 2020, arXiv 2001.10528, equation 2).
+    A low one means that the network learnt the sample against its other evidence: its label may be wrong.
+
+    Parameters
+    ----------
+    save_dir : str or path
+        Folder of the files that `finalize` writes.
+    compressed : bool, default True
+        False keeps a record of every measurement too, see `records`.
+    backend : Backend, optional
+        The framework of the arrays; NumPy by default. The adapters choose their own.
+    nonfinite : {"leave_out", "raise", "propagate"}, default "leave_out"
+        What becomes of a margin that is NaN or infinite: it is left out, counted and warned of once; an error;
+        or added all the same.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> calculator = AUMCalculator(tempfile.mkdtemp())
+    >>> records = calculator.update([[2.0, 0.5], [1.0, 3.0]], targets=[0, 0], sample_ids=["cat.png", "dog.png"])
+    >>> records["dog.png"].margin
+    -2.0
+    >>> calculator.totals.aums
+    array([ 1.5, -2. ])
+    """
+
+    def __init__(
+        self,
+        save_dir: str | os.PathLike[str],
+        compressed: bool = True,
+        *,
+        backend: Backend | None = None,
+        nonfinite: NonFinite = "leave_out",
+    ) -> None:
+        if nonfinite not in ("leave_out", "raise", "propagate"):
+            raise ValueError(f"nonfinite: {nonfinite!r}, want 'leave_out', 'raise' or 'propagate'")
+        self.save_dir = save_dir
+        self.compressed = compressed
+        self._backend: Backend = backend or NumpyBackend()
+        self._nonfinite = nonfinite
+        self._totals = Totals()
+        self._log = None if compressed else RecordLog(self._sample_ids)
+        self._observers: list[Observer] = []
+
+    @property
+    def totals(self) -> Totals:
+        """The totals, alive: they grow with each batch."""
+        return self._totals
+
+    @property
+    def counts(self) -> Mapping[SampleId, int]:
+        """Number of measurements by sample id."""
+        return _ByID(self._totals, lambda totals: totals.counts)
+
+    @property
+    def sums(self) -> Mapping[SampleId, float]:
+        """Sum of the margins by sample id."""
+        return _ByID(self._totals, lambda totals: totals.sums)
+
+    @property
+    def records(self) -> RecordLog:
+        """All records in the order they were made; only where `compressed` is False."""
+        if self._log is None:
+            raise AttributeError("records are kept only by AUMCalculator(save_dir, compressed=False)")
+        return self._log
+
+    def observe(self, observer: Observer) -> None:
+        """Let `observer` see every batch from now on."""
+        self._observers.append(observer)
+
+    def update(self, logits: Any, targets: Any, sample_ids: Any) -> dict[SampleId, AUMRecord]:
+        """Measure a batch and give its records.
+
+        Parameters
+        ----------
+        logits : array of shape (B, C), float16, bfloat16, float32 or float64
+            Raw outputs of the training forward pass, before any softmax; C >= 2.
+        targets : array of shape (B,) or (B, 1), any integer dtype
+            The assigned classes, in [0, C).
+        sample_ids : list, array or tensor of shape (B,)
+            Ints or strs. A repeated id counts as that many updates in turn.
+
+        Returns
+        -------
+        dict of sample id to AUMRecord
+            In the order of `sample_ids`; a repeated id has its last record. A measurement that is left out has a
+            record with its non-finite margin and the count and AUM as they were.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Where the input does not fit; the calculator is as before the call.
+        """
+        batch = self._checked(logits, targets, sample_ids)
+        if not len(batch.ids):
+            return {}
+        target_logit = self._backend.to_numpy(targets).reshape(-1)
+        kept_ids, kept_margins = batch.kept_part()
+        rows = self._totals.rows(kept_ids)
+        running = self._add_in_turn(rows, kept_margins.margin.astype(np.float64))
+        if self._log is not None:
+            chosen = target_logit if batch.kept is None else target_logit[batch.kept]
+            self._log.append(rows, _columns(kept_margins, chosen, *running))
+        if batch.kept is not None:
+            running = self._with_left_out(batch, *running)
+        names = id_list(batch.ids)
+        columns = _columns(batch.margins, target_logit, *running)
+        values = [columns[name].tolist() for name in RECORD_FIELDS[1:]]
+        return dict(zip(names, map(AUMRecord, names, *values), strict=True))
+
+    def accumulate(self, logits: Any, targets: Any, sample_ids: Any) -> None:
+        """Measure a batch without making records of it: the same bookkeeping as `update`, many times faster.
+
+        Parameters are those of `update`. Where `compressed` is False the records are logged all the same.
+        """
+        if self._log is not None:
+            self.update(logits, targets, sample_ids)
+            return
+        batch = self._checked(logits, targets, sample_ids)
+        ids, margins = batch.kept_part()
+        self._totals.add_later(ids, margins.margin)
+
+    def finalize(self, save_dir: str | os.PathLike[str] | None = None) -> None:
+        """Write the files of the run: each appears whole or not at all.
+
+        ``totals.npz`` (the state), ``aum_values.csv`` (the ranking, best first), ``full_aum_records.csv`` (only
+        where `compressed` is False) and ``run.json`` (what was measured and how).
+
+        Parameters
+        ----------
+        save_dir : str or path, optional
+            Another folder than the calculator's own.
+        """
+        folder = Path(save_dir or self.save_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        self._totals.save(folder / "totals.npz")
+        write_aum_values(folder / "aum_values.csv", self._totals.sample_ids, self._totals.aums)
+        if self._log is not None:
+            write_full_records(folder / "full_aum_records.csv", self._log)
+        write_json(folder / "run.json", self.describe())
+
+    def describe(self) -> dict[str, Any]:
+        """Tell what was measured and how, as ``run.json`` has it."""
+        return {
+            "aum_version": __version__,
+            "framework": self._backend.name,
+            "samples": len(self._totals),
+            "measurements": self._totals.measurements,
+            "left_out": self._totals.left_out,
+            "options": {"compressed": self.compressed, "nonfinite": self._nonfinite},
+        }
+
+    @staticmethod
+    def records_to_df(records: Iterable[AUMRecord]) -> Any:
+        """Give records as a pandas DataFrame, sorted by sample id and num_measurements.
+
+        The index tells each record's place in `records`. Needs pandas.
+        """
+        import pandas as pd  # noqa: PLC0415 # optional, and slow to import: only who calls this pays for it
+
+        listed = list(records)
+        order = sorted(range(len(listed)), key=lambda i: _record_key(listed[i]))
+        columns = {name: [getattr(listed[i], name) for i in order] for name in RECORD_FIELDS}
+        return pd.DataFrame(columns, index=order)
+
+    def _sample_ids(self) -> NDArray[Any]:
+        return self._totals.sample_ids
+
+    def _checked(self, logits: Any, targets: Any, sample_ids: Any) -> _Batch:
+        """Check and measure a batch. Whatever can be wrong with it is found here, before any state changes."""
+        if not isinstance(sample_ids, _HOST_SEQUENCES):
+            sample_ids = self._backend.to_numpy(sample_ids)
+        ids = as_ids(sample_ids)
+        try:
+            margins = self._backend.measure(logits, targets)
+        except TargetError as error:
+            if error.row >= len(ids):
+                raise
+            named = id_list(ids)[error.row]
+            raise TargetError(error.row, error.target, error.num_classes, named) from None
+        if len(margins) != len(ids):
+            raise ValueError(f"sample_ids: {len(ids)} ids for {len(margins)} rows of logits, want one id per row")
+        batch = _Batch(ids, margins, self._kept(ids, margins.margin))
+        for observer in self._observers:
+            observer.see(*batch.kept_part())
+        if batch.kept is not None:
+            self._totals.left_out += len(ids) - int(np.count_nonzero(batch.kept))
+        return batch
+
+    def _kept(self, ids: NDArray[np.int64] | list[SampleId], margin: NDArray[Any]) -> NDArray[np.bool_] | None:
+        # One dot product finds any NaN or infinity at a quarter of the cost of isfinite; where large finite
+        # margins overflow it, the exact test has the last word.
+        if self._nonfinite == "propagate" or math.isfinite(margin.dot(margin)):
+            return None
+        kept = np.isfinite(margin)
+        if kept.all():
+            return None
+        first = int(kept.argmin())
+        message = (
+            f"logits: {len(margin) - int(kept.sum())} of {len(margin)} margins are not finite, the first for sample "
+            f"{id_list(ids)[first]!r} ({margin[first]})"
+        )
+        if self._nonfinite == "raise":
+            raise ValueError(f"{message}; nonfinite='leave_out' would leave them out and count them")
+        if not self._totals.left_out:
+            warnings.warn(
+                f"{message}. They are left out and counted (totals.left_out); further ones without a warning. "
+                "nonfinite='raise' makes them an error.",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+        return kept
+
+    def _add_in_turn(
+        self, rows: NDArray[np.int64], margin: NDArray[np.float64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Add margins one after the other; the count and AUM of each sample right after its own, each (B,)."""
+        counts, sums = self._totals.counts[rows], self._totals.sums[rows]
+        if len(set(rows.tolist())) == len(rows):
+            counts += 1
+            sums += margin
+            self._totals.set_at(rows, sums, counts)
+            return counts, sums / counts
+        latest: dict[int, tuple[int, float]] = {}
+        for i, (row, value) in enumerate(zip(rows.tolist(), margin.tolist(), strict=True)):
+            count, total = latest.get(row, (int(counts[i]), float(sums[i])))
+            latest[row] = counts[i], sums[i] = count + 1, total + value
+        self._totals.set_at(rows, sums, counts)  # of a repeated row the last stands
+        return counts, sums / counts
+
+    def _with_left_out(
+        self, batch: _Batch, counts: NDArray[np.int64], aums: NDArray[np.float64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Widen the counts and AUMs of the kept rows to all rows of the batch."""
+        rows = self._totals.find(batch.ids)
+        seen = rows >= 0
+        all_counts = np.zeros(len(rows), np.int64)
+        all_aums = np.full(len(rows), np.nan)
+        all_counts[seen] = self._totals.counts[rows[seen]]
+        all_aums[seen] = self._totals.sums[rows[seen]] / all_counts[seen]
+        all_counts[batch.kept], all_aums[batch.kept] = counts, aums
+        return all_counts, all_aums
+
+
+def _columns(
+    margins: Margins, target_logit: NDArray[Any], counts: NDArray[np.int64], aums: NDArray[np.float64]
+) -> Columns:
+    return {
+        "num_measurements": counts,
+        "target_logit": target_logit,
+        "target_val": margins.target_val,
+        "other_logit": margins.other_logit,
+        "other_val": margins.other_val,
+        "margin": margins.margin,
+        "aum": aums,
+    }
+
+
+def _record_key(record: AUMRecord) -> tuple[bool, SampleId, int]:
+    return isinstance(record.sample_id, str), record.sample_id, record.num_measurements
+
+
+class _ByID(Mapping["SampleId", Any]):
+    """One column of the totals as a read-only mapping by sample id, alive as the totals are."""
+
+    def __init__(self, totals: Totals, column: Callable[[Totals], NDArray[Any]]) -> None:
+        self._totals, self._column = totals, column
+
+    def __getitem__(self, sample_id: SampleId) -> Any:
+        row = int(self._totals.find(as_ids([sample_id]))[0])
+        if row < 0:
+            raise KeyError(sample_id)
+        return self._column(self._totals)[row].item()
+
+    def __iter__(self) -> Iterator[SampleId]:
+        return iter(self._totals.sample_ids.tolist())
+
+    def __len__(self) -> int:
+        return len(self._totals)
+
+    def __repr__(self) -> str:
+        return repr(dict(zip(self, self._column(self._totals).tolist(), strict=True)))

@@ -1,0 +1,92 @@
+"""The CSV files of a run, byte for byte as pandas prints them. Nothing is computed here."""
+
+from __future__ import annotations
+
+import csv
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+
+from aum_core.files import write_whole
+from aum_core.records import RECORD_FIELDS
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from aum_core.records import RecordLog
+
+__all__ = ["read_aum_values", "write_aum_values", "write_full_records", "write_table"]
+
+_LINES = 65_536
+
+
+def write_aum_values(path: str | os.PathLike[str], sample_ids: NDArray[Any], aums: NDArray[np.float64]) -> None:
+    """Write the ranking: ``sample_id,aum``, best first, tied ones in the order given, NaN last and empty.
+
+    Parameters
+    ----------
+    path : str or path
+    sample_ids, aums : ndarray of shape (N,)
+    """
+    order = np.argsort(-aums, kind="stable")
+    write_table(path, {"sample_id": sample_ids, "aum": aums}, order)
+
+
+def write_full_records(path: str | os.PathLike[str], log: RecordLog) -> None:
+    """Write all records, by sample id (ints before strs) and then by num_measurements."""
+    order = log.sorted_positions()
+    with write_whole(path) as file:
+        lines = _writer(file)
+        lines.writerow(RECORD_FIELDS)
+        for part in _parts(order):
+            lines.writerows(_lines(list(log.columns(part).values())))
+
+
+def write_table(path: str | os.PathLike[str], columns: dict[str, NDArray[Any]], order: NDArray[np.intp]) -> None:
+    """Write `columns`, each (N,), under their names, in the `order` given."""
+    with write_whole(path) as file:
+        lines = _writer(file)
+        lines.writerow(columns)
+        for part in _parts(order):
+            lines.writerows(_lines([column[part] for column in columns.values()]))
+
+
+def read_aum_values(path: str | os.PathLike[str]) -> tuple[list[str], NDArray[np.float64]]:
+    """Read a ranking back: sample ids as the text in the file (which does not tell 7 from "7"), and AUMs.
+
+    Returns
+    -------
+    sample_ids : list of str, N of them
+        In the order of the file: best first, *not* in the order of the data set.
+    aums : ndarray of shape (N,), float64
+    """
+    with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+        lines = csv.reader(file)
+        header = next(lines, None)
+        if header != ["sample_id", "aum"]:
+            raise ValueError(f"{path}: first line {header}, want sample_id,aum")
+        rows = list(lines)
+    return [row[0] for row in rows], np.array([float(row[1] or "nan") for row in rows], dtype=np.float64)
+
+
+def _writer(file: IO[str]) -> Any:
+    return csv.writer(file, lineterminator="\n")
+
+
+def _parts(order: NDArray[np.intp]) -> Iterator[NDArray[np.intp]]:
+    for start in range(0, len(order), _LINES):
+        yield order[start : start + _LINES]
+
+
+def _lines(columns: Sequence[NDArray[Any]]) -> Iterator[tuple[Any, ...]]:
+    return zip(*map(_cells, columns), strict=True)
+
+
+def _cells(column: NDArray[Any]) -> list[Any]:
+    cells: list[Any] = column.tolist()
+    if column.dtype.kind == "f" and np.isnan(column).any():
+        return ["" if cell != cell else cell for cell in cells]  # noqa: PLR0124 # NaN alone differs from itself
+    return cells

@@ -1,0 +1,238 @@
+"""The running sum and count of each sample's margins: all the state that a ranking needs.
+
+Sums, never averages: float64 adds margins of float32 logits without rounding, so that shards merge to the
+same bits in any order, and a mean of means would not.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from aum_core.files import load_arrays, save_arrays
+from aum_core.growing import GrowingArray
+from aum_core.sample_index import SampleIndex, as_ids
+
+if TYPE_CHECKING:
+    import os
+
+    from numpy.typing import NDArray
+
+    from aum_core.sample_index import SampleId
+
+__all__ = ["Totals"]
+
+_KIND = "aum totals, version 1"
+_INT, _STR = 0, 1
+_ROOM = 4096
+
+
+class Totals:
+    """Sum and count of the margins of each sample, in first-seen order.
+
+    Examples
+    --------
+    >>> totals = Totals()
+    >>> totals.add([7, 3, 7], [1.0, -2.0, 4.0])
+    >>> totals.sample_ids, totals.sums, totals.counts, totals.aums
+    (array([7, 3]), array([ 5., -2.]), array([2, 1]), array([ 2.5, -2. ]))
+    """
+
+    # Invariant: what the properties tell is sums and counts by row, plus the first `_num_pending` ids and margins,
+    # which wait in arrival order to be added all at once: looking up a handful of ids costs as much as hundreds.
+    __slots__ = ("_counts", "_index", "_num_pending", "_pending_ids", "_pending_margins", "_sums", "left_out")
+
+    def __init__(self) -> None:
+        self._index = SampleIndex()
+        self._sums = GrowingArray(np.float64)
+        self._counts = GrowingArray(np.int64)
+        self._pending_ids = np.empty(_ROOM, np.int64)
+        self._pending_margins = np.empty(_ROOM, np.float64)
+        self._num_pending = 0
+        self.left_out = 0
+        """Measurements that were left out because their margin was not finite."""
+
+    def __len__(self) -> int:
+        self._settle()
+        return len(self._index)
+
+    def __repr__(self) -> str:
+        return f"Totals({len(self)} samples, {self.measurements} measurements, {self.left_out} left out)"
+
+    @property
+    def sample_ids(self) -> NDArray[Any]:
+        """Ids (N,) in first-seen order: int64, or objects (int and str) where some are not 64-bit ints."""
+        self._settle()
+        return self._index.sample_ids
+
+    @property
+    def sums(self) -> NDArray[np.float64]:
+        """Sum of the margins of each sample, (N,), as of now; read-only."""
+        self._settle()
+        return _read_only(self._sums.values)
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """Number of measurements of each sample, (N,), as of now; read-only."""
+        self._settle()
+        return _read_only(self._counts.values)
+
+    @property
+    def aums(self) -> NDArray[np.float64]:
+        """Area under the margin of each sample, (N,): sum / count."""
+        aums: NDArray[np.float64] = self.sums / self.counts
+        return aums
+
+    @property
+    def measurements(self) -> int:
+        """Number of measurements of all samples."""
+        return int(self.counts.sum())
+
+    def add(self, sample_ids: Any, margins: Any) -> None:
+        """Add one margin for each id; a repeated id counts as often as it is there, in the order given.
+
+        Parameters
+        ----------
+        sample_ids : array_like of shape (B,)
+            Ints or strs.
+        margins : array_like of shape (B,)
+            Taken as float64.
+        """
+        ids = as_ids(sample_ids)
+        values = np.asarray(margins, dtype=np.float64)
+        if values.shape != (len(ids),):
+            raise ValueError(f"margins: shape {values.shape}, want ({len(ids)},): one for each of the sample_ids")
+        self.add_later(ids, values)
+
+    def rows(self, ids: NDArray[np.int64] | list[SampleId]) -> NDArray[np.int64]:
+        """Rows (B,) of checked ids; ids not seen before get rows of zeros, to be added to at once."""
+        self._settle()
+        return self._rows(ids)
+
+    def add_later(self, ids: NDArray[np.int64] | list[SampleId], margins: NDArray[Any]) -> None:
+        """Add one margin for each of the checked ids, at the latest when the totals are next looked at."""
+        start, end = self._num_pending, self._num_pending + len(margins)
+        if end > _ROOM or not isinstance(ids, np.ndarray):
+            self._settle()
+            start, end = 0, len(margins)
+            if end > _ROOM or not isinstance(ids, np.ndarray):
+                self._add(ids, margins.astype(np.float64))
+                return
+        self._pending_ids[start:end] = ids
+        self._pending_margins[start:end] = margins
+        self._num_pending = end
+
+    def _settle(self) -> None:
+        if self._num_pending:
+            pending, self._num_pending = self._num_pending, 0
+            self._add(self._pending_ids[:pending], self._pending_margins[:pending])
+
+    def _add(self, ids: NDArray[np.int64] | list[SampleId], margins: NDArray[np.float64]) -> None:
+        rows = self._rows(ids)
+        with np.errstate(over="ignore", invalid="ignore"):  # sums of non-finite margins, where they propagate
+            np.add.at(self._sums.values, rows, margins)
+        np.add.at(self._counts.values, rows, 1)
+
+    def _rows(self, ids: NDArray[np.int64] | list[SampleId]) -> NDArray[np.int64]:
+        rows = self._index.rows(ids)
+        new = len(self._index) - len(self._sums)
+        if new:
+            self._sums.append_zeros(new)
+            self._counts.append_zeros(new)
+        return rows
+
+    def set_at(self, rows: NDArray[np.int64], sums: NDArray[np.float64], counts: NDArray[np.int64]) -> None:
+        """Replace the sums and counts of some rows."""
+        self._sums.values[rows] = sums
+        self._counts.values[rows] = counts
+
+    def find(self, ids: NDArray[np.int64] | list[SampleId]) -> NDArray[np.int64]:
+        """Rows (B,) of checked ids, and -1 for those not seen."""
+        self._settle()
+        return self._index.find(ids)
+
+    def merge(self, other: Totals) -> Totals:
+        """Totals of both, as a new object; samples of `self` first, then those that only `other` has.
+
+        Examples
+        --------
+        >>> left, right = Totals(), Totals()
+        >>> left.add(["a"], [1.0]); right.add(["b", "a"], [2.0, 3.0])
+        >>> both = left.merge(right)
+        >>> both.sample_ids.tolist(), both.sums.tolist(), both.counts.tolist()
+        (['a', 'b'], [4.0, 2.0], [2, 1])
+        """
+        merged = Totals()
+        for part in (self, other):
+            rows = merged.rows(as_ids(part.sample_ids))
+            merged._sums.values[rows] += part.sums
+            merged._counts.values[rows] += part.counts
+            merged.left_out += part.left_out
+        return merged
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Save to an ``.npz`` file, without pickle, whole or not at all."""
+        tallies = {"sums": self.sums, "counts": self.counts, "left_out": np.array([self.left_out])}
+        save_arrays(path, _KIND, {**_ids_to_arrays(self.sample_ids), **tallies})
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Totals:
+        """Load what `save` saved, to the same bits.
+
+        Raises
+        ------
+        ValueError
+            Where the file is truncated, foreign, or contradicts itself.
+        """
+        schema = {"sums": ("float64", 1), "counts": ("int64", 1), "left_out": ("int64", 1)}
+        arrays = load_arrays(path, _KIND, {**_ID_SCHEMA, **schema})
+        totals = cls()
+        try:
+            ids = _ids_from_arrays(arrays)
+            totals.rows(ids)
+            sums, counts, left_out = arrays["sums"], arrays["counts"], arrays["left_out"]
+            if not len(totals) == len(ids) == len(sums) == len(counts):
+                raise ValueError("sample ids, sums and counts do not go together")
+            if len(left_out) != 1 or left_out[0] < 0 or (counts < 1).any():
+                raise ValueError("a count is out of range")
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{path}: not a file of {_KIND}, or damaged ({error})") from error
+        totals.set_at(np.arange(len(ids)), sums, counts)
+        totals.left_out = int(left_out[0])
+        return totals
+
+
+# Ids in a file: 64-bit ints as they are in `ids`; else texts end to end in `text`, the end of each in `ids`,
+# and in `kinds` whether the text is an int (in hexadecimal, which has no limit of length) or a str.
+_ID_SCHEMA = {"ids": ("int64", 1), "text": ("uint8", 1), "kinds": ("uint8", 1)}
+
+
+def _ids_to_arrays(sample_ids: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    if sample_ids.dtype != object:
+        nothing = np.empty(0, np.uint8)
+        return {"ids": sample_ids, "text": nothing, "kinds": nothing}
+    ids = sample_ids.tolist()
+    texts = [(each if isinstance(each, str) else f"{each:x}").encode("utf-8", "surrogatepass") for each in ids]
+    return {
+        "ids": np.cumsum([len(text) for text in texts], dtype=np.int64),
+        "text": np.frombuffer(b"".join(texts), np.uint8),
+        "kinds": np.array([_STR if isinstance(each, str) else _INT for each in ids], np.uint8),
+    }
+
+
+def _ids_from_arrays(arrays: dict[str, NDArray[Any]]) -> NDArray[np.int64] | list[SampleId]:
+    ids, kinds, text = arrays["ids"], arrays["kinds"], arrays["text"].tobytes()
+    if not len(kinds):
+        return ids
+    starts = np.concatenate([[0], ids[:-1]])
+    if len(ids) != len(kinds) or (ids < starts).any() or ids[-1] != len(text) or (kinds > _STR).any():
+        raise ValueError("the texts of the sample ids do not add up")
+    texts = [text[i:j].decode("utf-8", "surrogatepass") for i, j in zip(starts.tolist(), ids.tolist(), strict=True)]
+    return [each if kind == _STR else int(each, 16) for each, kind in zip(texts, kinds.tolist(), strict=True)]
+
+
+def _read_only(values: NDArray[Any]) -> NDArray[Any]:
+    view = values.view()
+    view.flags.writeable = False
+    return view
