@@ -1,0 +1,35 @@
+"""The engine of `aum`: margins, totals, records, threshold samples and files, in NumPy alone."""
+
+from aum_core._version import __version__
+from aum_core.backend import Backend, NumpyBackend
+from aum_core.calculator import AUMCalculator
+from aum_core.dataset import DatasetWithIndex
+from aum_core.margins import Margins, compute_margins
+from aum_core.mislabeled import Findings, find_mislabeled
+from aum_core.noise import flip_uniform
+from aum_core.records import AUMRecord, RecordLog
+from aum_core.sample_index import SampleIndex
+from aum_core.tables import read_aum_values
+from aum_core.thresholds import Cut, ThresholdPlan, ThresholdRun
+from aum_core.totals import Totals
+
+__all__ = [
+    "AUMCalculator",
+    "AUMRecord",
+    "Backend",
+    "Cut",
+    "DatasetWithIndex",
+    "Findings",
+    "Margins",
+    "NumpyBackend",
+    "RecordLog",
+    "SampleIndex",
+    "ThresholdPlan",
+    "ThresholdRun",
+    "Totals",
+    "__version__",
+    "compute_margins",
+    "find_mislabeled",
+    "flip_uniform",
+    "read_aum_values",
+]

@@ -1,0 +1,68 @@
+"""Which classes beat a sample's label, and how often: the label that the network would rather give it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from aum_core.margins import Margins
+
+__all__ = ["Rivals"]
+
+_PENDING = 2**20
+
+
+class Rivals:
+    """Counts, for each row of the data set, the classes whose logit beat that of its target.
+
+    An observer of an `AUMCalculator` whose sample ids are row numbers. Only pairs (row, class) that occur are kept,
+    so memory grows with the samples that are ever misclassified, not with N x C.
+
+    Parameters
+    ----------
+    num_samples, num_classes : int
+        N of the data set, C of the logits.
+    """
+
+    def __init__(self, num_samples: int, num_classes: int) -> None:
+        self._num_samples, self._num_classes = num_samples, num_classes
+        self._pairs = np.empty(0, np.int64)
+        self._counts = np.empty(0, np.int64)
+        self._pending: list[NDArray[np.int64]] = []
+        self._num_pending = 0
+
+    def see(self, ids: Any, margins: Margins) -> None:
+        """Take note of a batch; an id that is no row of the data set is an error."""
+        self._check(ids)
+        beaten = margins.margin < 0
+        pairs = ids[beaten] * self._num_classes + margins.other_logit[beaten]
+        self._pending.append(pairs)
+        self._num_pending += len(pairs)
+        if self._num_pending > _PENDING:
+            self._settle()
+
+    def _check(self, ids: Any) -> None:
+        inside = isinstance(ids, np.ndarray) and (not len(ids) or (ids.min() >= 0 and ids.max() < self._num_samples))
+        if not inside:
+            wrong = next(each for each in list(ids) if not (isinstance(each, int | np.integer) and 0 <= each < self._num_samples))
+            raise ValueError(
+                f"sample_ids: {wrong!r} is no row of the data set, want row numbers in [0, {self._num_samples}), as "
+                "DatasetWithIndex gives them"
+            )
+
+    def _settle(self) -> None:
+        pairs = np.concatenate([self._pairs, *self._pending])
+        counts = np.concatenate([self._counts, np.ones(self._num_pending, np.int64)])
+        self._pairs, place = np.unique(pairs, return_inverse=True)
+        self._counts = np.zeros(len(self._pairs), np.int64)
+        np.add.at(self._counts, place, counts)
+        self._pending, self._num_pending = [], 0
+
+    def tally(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Rows, classes and counts of all pairs that occurred, each (P,), sorted by row and class."""
+        self._settle()
+        return self._pairs // self._num_classes, self._pairs % self._num_classes, self._counts
