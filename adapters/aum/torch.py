@@ -1,0 +1,182 @@
+"""AUM for PyTorch: a drop-in for PyPI `aum` 1.0.2.
+
+CPU tensors are seen by the NumPy engine as they are, without a copy: that is several times faster than the same
+arithmetic in torch operators. Tensors of another device are reduced there, and (B,) vectors come over in one transfer.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import aum_core
+from aum_core import AUMRecord, Findings, Margins, ThresholdPlan, Totals, compute_margins
+from aum_core.margins import TargetError, check_logits, check_targets, rows_per_block
+
+try:
+    import torch
+    from torch.utils.data import Dataset
+except ModuleNotFoundError as error:
+    if error.name != "torch":
+        raise
+    raise ModuleNotFoundError("aum.torch needs PyTorch: pip install 'aum[torch]'", name="torch") from error
+
+if TYPE_CHECKING:
+    import os
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from aum_core.calculator import NonFinite
+    from aum_core.sample_index import SampleId
+
+__all__ = [
+    "AUMCalculator",
+    "AUMRecord",
+    "DatasetWithIndex",
+    "Findings",
+    "ThresholdPlan",
+    "TorchBackend",
+    "Totals",
+    "find_mislabeled",
+]
+
+_HALF = (torch.float16, torch.bfloat16)
+
+
+class TorchBackend:
+    """Tensors for the engine. Never touches the caller's tensors or graph."""
+
+    name = "torch"
+
+    def to_numpy(self, array: Any) -> NDArray[Any]:
+        """Give a tensor on the host; a view of its memory where it is there already."""
+        if isinstance(array, torch.Tensor):
+            numpy: NDArray[Any] = array.numpy(force=True)
+            return numpy
+        return aum_core.NumpyBackend().to_numpy(array)
+
+    def measure(self, logits: Any, targets: Any) -> Margins:
+        """Compute the margins of a batch on the device of its logits."""
+        if isinstance(logits, torch.Tensor):
+            if not logits.is_cpu:
+                return _measure_on_device(logits.detach(), targets)
+            if logits.dtype in _HALF:
+                return _measure_half(logits.detach(), self.to_numpy(targets))
+        return compute_margins(self.to_numpy(logits), self.to_numpy(targets))
+
+
+class AUMCalculator(aum_core.AUMCalculator):
+    """Keeps the Area Under the Margin of every sample while a PyTorch model trains.
+
+    The same as the reference's, to the bit, and as `aum_core.AUMCalculator`, whose docstring has the parameters.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import torch
+    >>> calculator = AUMCalculator(tempfile.mkdtemp(), compressed=True)
+    >>> logits = torch.tensor([[2.0, 0.5], [1.0, 3.0]], requires_grad=True)
+    >>> records = calculator.update(logits, torch.tensor([0, 0]), sample_ids=["cat.png", "dog.png"])
+    >>> records["dog.png"].margin
+    -2.0
+    """
+
+    def __init__(
+        self, save_dir: str | os.PathLike[str], compressed: bool = True, *, nonfinite: NonFinite = "leave_out"
+    ) -> None:
+        super().__init__(save_dir, compressed, backend=TorchBackend(), nonfinite=nonfinite)
+
+    def update(self, logits: Any, targets: Any, sample_ids: Any) -> dict[SampleId, AUMRecord]:
+        """Measure a batch and give its records; see `aum_core.AUMCalculator.update`."""
+        if torch.compiler.is_compiling():
+            return _outside_the_graph(super().update)(logits, targets, sample_ids)
+        return super().update(logits, targets, sample_ids)
+
+    def accumulate(self, logits: Any, targets: Any, sample_ids: Any) -> None:
+        """Measure a batch without making records of it; see `aum_core.AUMCalculator.accumulate`."""
+        if torch.compiler.is_compiling():
+            _outside_the_graph(super().accumulate)(logits, targets, sample_ids)
+            return
+        super().accumulate(logits, targets, sample_ids)
+
+
+class DatasetWithIndex(aum_core.DatasetWithIndex, Dataset[Any]):
+    """A thin wrapper over a PyTorch dataset that gives each sample's index as the last element of its tuple.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch.utils.data import TensorDataset
+    >>> DatasetWithIndex(TensorDataset(torch.zeros(3, 2), torch.arange(3)))[-1]
+    (tensor([0., 0.]), tensor(2), 2)
+    """
+
+
+find_mislabeled = partial(aum_core.find_mislabeled, calculator=AUMCalculator)
+"""`aum_core.find_mislabeled` with calculators that take tensors."""
+
+
+def _outside_the_graph(function: Any) -> Any:
+    # torch.compile would trace the engine's NumPy code into torch operators, which round and order differently
+    return torch.compiler.disable(function)
+
+
+def _measure_half(logits: torch.Tensor, targets: NDArray[Any]) -> Margins:
+    """Widen half logits to float32 block by block: NumPy knows no bfloat16, and a whole copy would leave the cache."""
+    check_logits(_stand_in(logits.shape, torch.float32))
+    size = rows_per_block(logits.shape[1], 4)
+    if len(logits) <= size:
+        return compute_margins(logits.float().numpy(force=True), targets)
+    check_targets(targets, tuple(logits.shape))
+    return Margins.concatenate(_half_blocks(logits, targets, size))
+
+
+def _half_blocks(logits: torch.Tensor, targets: NDArray[Any], size: int) -> Any:
+    for start in range(0, len(logits), size):
+        try:
+            yield compute_margins(logits[start : start + size].float().numpy(force=True), targets[start : start + size])
+        except TargetError as error:
+            raise TargetError(start + error.row, error.target, error.num_classes) from None
+
+
+def _measure_on_device(logits: torch.Tensor, targets: Any) -> Margins:
+    """Reduce logits where they are; five (B,) vectors come to the host as the rows of one integer tensor."""
+    targets = torch.as_tensor(targets, device=logits.device)
+    _check_on_device(logits, targets)
+    if not len(logits):
+        return compute_margins(logits.float().numpy(force=True), targets.numpy(force=True))
+    if logits.dtype in _HALF:
+        logits = logits.float()
+    index = targets.reshape(-1, 1).to(torch.int64)
+    inside = index.clamp(0, logits.shape[1] - 1)  # an index out of range would end the device's whole context
+    target_val = logits.gather(1, inside).squeeze(1)
+    other_val, other_logit = logits.scatter(1, inside, float("-inf")).max(1)
+    bits = torch.int64 if logits.dtype == torch.float64 else torch.int32
+    rows = [target_val.view(bits), other_val.view(bits), (target_val - other_val).view(bits)]
+    # a target that no int32 holds is out of range, and stays so at -1
+    host_targets = index.squeeze(1).clamp(-1, logits.shape[1])
+    host = torch.stack([*rows, other_logit.to(bits), host_targets.to(bits)]).numpy(force=True)
+    return _from_bits(host, logits.shape[1])
+
+
+def _from_bits(host: NDArray[np.int32] | NDArray[np.int64], num_classes: int) -> Margins:
+    targets = host[4]
+    wrong = (targets < 0) | (targets >= num_classes)
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise TargetError(row, int(targets[row]), num_classes)
+    target_val, other_val, margin = host[:3].view("float64" if host.dtype.itemsize == 8 else "float32")
+    return Margins(target_val, host[3].astype("int64"), other_val, margin)
+
+
+def _check_on_device(logits: torch.Tensor, targets: torch.Tensor) -> None:
+    """Have the engine check shapes and dtypes, on stand-ins of the same form that hold one number."""
+    widened = torch.float32 if logits.dtype in _HALF else logits.dtype
+    check_logits(_stand_in(logits.shape, widened))
+    check_targets(_stand_in(targets.shape, targets.dtype), tuple(logits.shape))
+
+
+def _stand_in(shape: torch.Size, dtype: torch.dtype) -> NDArray[Any]:
+    form: NDArray[Any] = torch.zeros((), dtype=dtype).expand(shape).numpy()
+    return form
