@@ -15,7 +15,7 @@ from aum_core._version import __version__
 from aum_core.backend import NumpyBackend
 from aum_core.files import write_json
 from aum_core.margins import TargetError
-from aum_core.records import RECORD_FIELDS, AUMRecord, Columns, RecordLog, make_records
+from aum_core.records import RECORD_FIELDS, AUMRecord, Columns, RecordLog
 from aum_core.sample_index import as_ids, id_list
 from aum_core.tables import write_aum_values, write_full_records
 from aum_core.totals import Totals
@@ -222,7 +222,7 @@ class AUMCalculator:
 
         The index tells each record's place in `records`. Needs pandas.
         """
-        import pandas as pd  # noqa: PLC0415 # optional, and slow to import: only who calls this pays for it
+        import pandas as pd  # noqa: PLC0415, TID251 # optional, and slow to import: only who calls this pays for it
 
         listed = list(records)
         order = sorted(range(len(listed)), key=lambda i: _record_key(listed[i]))
@@ -258,7 +258,7 @@ class AUMCalculator:
         # margins overflow it, the exact test has the last word.
         if self._nonfinite == "propagate" or math.isfinite(margin.dot(margin)):
             return None
-        kept = np.isfinite(margin)
+        kept: NDArray[np.bool_] = np.isfinite(margin)
         if kept.all():
             return None
         first = int(kept.argmin())

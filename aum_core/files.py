@@ -32,7 +32,7 @@ def write_whole(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[An
     path : str or path
         Its folder must exist.
     mode : {"w", "wb"}
-        Text is UTF-8, with "\\n" as it stands.
+        Text is UTF-8, with its line ends as they stand.
     """
     target = Path(path)
     temporary = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
@@ -72,7 +72,9 @@ def save_arrays(path: str | os.PathLike[str], kind: str, arrays: Mapping[str, ND
         np.savez(file, allow_pickle=False, kind=np.frombuffer(kind.encode(), np.uint8), **arrays)
 
 
-def load_arrays(path: str | os.PathLike[str], kind: str, schema: Mapping[str, tuple[str, int]]) -> dict[str, NDArray[Any]]:
+def load_arrays(
+    path: str | os.PathLike[str], kind: str, schema: Mapping[str, tuple[str, int]]
+) -> dict[str, NDArray[Any]]:
     """Load what `save_arrays` saved, refusing everything else.
 
     No array is made before the file has been seen to hold as many bytes as the array's header claims.

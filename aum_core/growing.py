@@ -41,7 +41,10 @@ class GrowingArray:
         """Add `values`, a (B,) array_like, behind the end."""
         values = np.asarray(values)
         end = self._size + len(values)
-        self._make_room(end, np.promote_types(self._buffer.dtype, values.dtype) if values.dtype.kind == "f" else self._buffer.dtype)
+        self._make_room(
+            end,
+            np.promote_types(self._buffer.dtype, values.dtype) if values.dtype.kind == "f" else self._buffer.dtype,
+        )
         self._buffer[self._size : end] = values
         self._size, self.values = end, self._buffer[:end]
 

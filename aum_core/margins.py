@@ -24,7 +24,7 @@ __all__ = ["Margins", "TargetError", "check_logits", "check_targets", "compute_m
 _BLOCK_BYTES = 512 * 1024
 _of_thread = threading.local()
 _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
-_MARGIN_DTYPE = {np.dtype(np.float16): _FLOAT32, _FLOAT32: _FLOAT32, _FLOAT64: _FLOAT64}
+_MARGIN_DTYPE: dict[Any, np.dtype[Any]] = {np.dtype(np.float16): _FLOAT32, _FLOAT32: _FLOAT32, _FLOAT64: _FLOAT64}
 
 
 class TargetError(ValueError):
@@ -107,15 +107,35 @@ def compute_margins(logits: ArrayLike, targets: ArrayLike) -> Margins:
     logits = np.asarray(logits)
     dtype = check_logits(logits)
     targets = _checked_targets(np.asarray(targets), logits.shape)
+    first = np.arange(0, logits.size, logits.shape[1])  # flat position of each row's first logit
+    target_val = _take(logits, first, targets, dtype)
+    other_logit = _largest_other(logits, first, targets, dtype)
+    other_val = _take(logits, first, other_logit, dtype)
+    return Margins(target_val, other_logit, other_val, _subtract(target_val, other_val))
+
+
+def _take(logits: NDArray[Any], first: NDArray[np.int64], columns: NDArray[np.int64], dtype: np.dtype[Any]) -> Any:
+    if logits.flags.c_contiguous:
+        # flat positions: a pair of index arrays costs three times as much
+        return logits.reshape(-1)[first + columns].astype(dtype, copy=False)
+    return logits[np.arange(len(columns)), columns].astype(dtype, copy=False)
+
+
+def _largest_other(
+    logits: NDArray[Any], first: NDArray[np.int64], targets: NDArray[np.int64], dtype: np.dtype[Any]
+) -> NDArray[np.int64]:
+    """Column of the largest logit of each row once the target's is masked, (B,)."""
     num_rows, num_classes = logits.shape
-    size = rows_per_block(num_classes, dtype.itemsize)
-    scratch = _scratch(min(size, num_rows), num_classes, dtype)
-    if num_rows <= size:
-        return _block_margins(logits, targets, scratch)
-    starts = range(0, num_rows, size)
-    return Margins.concatenate(
-        _block_margins(logits[i : i + size], targets[i : i + size], scratch[: num_rows - i]) for i in starts
-    )
+    size = min(rows_per_block(num_classes, dtype.itemsize), num_rows)
+    scratch = _scratch(size, num_classes, dtype)
+    largest = np.empty(num_rows, np.int64)
+    for start in range(0, num_rows, max(size, 1)):
+        end = min(start + size, num_rows)
+        block = scratch[: end - start]
+        np.copyto(block, logits[start:end])
+        block.reshape(-1)[first[: end - start] + targets[start:end]] = -np.inf
+        block.argmax(axis=1, out=largest[start:end])
+    return largest
 
 
 def rows_per_block(num_classes: int, itemsize: int) -> int:
@@ -135,20 +155,7 @@ def _scratch(num_rows: int, num_classes: int, dtype: np.dtype[Any]) -> NDArray[A
     return np.ndarray((num_rows, num_classes), dtype, memory)
 
 
-def _block_margins(logits: NDArray[Any], targets: NDArray[np.int64], scratch: NDArray[Any]) -> Margins:
-    np.copyto(scratch, logits)
-    flat = scratch.reshape(-1)
-    # flat positions: one take and one put, where a pair of index arrays costs three times as much
-    first = np.arange(0, scratch.size, scratch.shape[1])
-    at_target = first + targets
-    target_val = flat[at_target]
-    flat[at_target] = -np.inf
-    other_logit = scratch.argmax(axis=1)
-    other_val = flat[first + other_logit]
-    return Margins(target_val, other_logit, other_val, _subtract(target_val, other_val))
-
-
-def _subtract(target_val: NDArray[Any], other_val: NDArray[Any]) -> NDArray[Any]:
+def _subtract(target_val: NDArray[Any], other_val: NDArray[Any]) -> Any:
     # A finite dot product means finite values far from overflow, at a third of what errstate costs a small batch.
     if math.isfinite(target_val.dot(other_val)):
         return target_val - other_val
@@ -160,7 +167,9 @@ def check_logits(logits: NDArray[Any]) -> np.dtype[Any]:
     """Check shape and dtype of logits, not their values; the dtype of their margins."""
     dtype = _MARGIN_DTYPE.get(logits.dtype) or _unusual_margin_dtype(logits.dtype)
     if logits.ndim != 2:
-        raise ValueError(f"logits: shape {logits.shape}, want (B, C): one row per sample, one column per class.{_binary_hint(logits)}")
+        raise ValueError(
+            f"logits: shape {logits.shape}, want (B, C): a row per sample, a column per class.{_binary_hint(logits)}"
+        )
     if logits.shape[1] < 2:
         raise ValueError(f"logits: shape {logits.shape} has fewer than two classes.{_binary_hint(logits)}")
     return dtype
@@ -171,7 +180,9 @@ def _unusual_margin_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
         return _FLOAT32
     native = _MARGIN_DTYPE.get(dtype.newbyteorder("="))
     if native is None:
-        raise TypeError(f"logits: dtype {dtype}, want float16, bfloat16, float32 or float64: raw outputs before the softmax")
+        raise TypeError(
+            f"logits: dtype {dtype}, want float16, bfloat16, float32 or float64: raw outputs before the softmax"
+        )
     return native
 
 

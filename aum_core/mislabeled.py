@@ -81,6 +81,7 @@ def find_mislabeled(
     percentile: float = 99.0,
     combine: Combine = "all",
     sample_ids: Sequence[int | str] | None = None,
+    class_names: Sequence[str] | None = None,
     calculator: Callable[[str | os.PathLike[str]], AUMCalculator] = AUMCalculator,
     metadata: Mapping[str, Any] | None = None,
 ) -> Findings:
@@ -105,6 +106,8 @@ def find_mislabeled(
         Of `ThresholdPlan.cut`.
     sample_ids : sequence of N int or str, optional
         The names of the rows in the files. `train` uses row numbers all the same.
+    class_names : sequence of C str, optional
+        The names of the classes in the files; their indices by default.
     calculator : callable, default `AUMCalculator`
         Makes the calculator of a run from `save_dir`; the adapters' ``find_mislabeled`` make their own.
     metadata : mapping, optional
@@ -121,7 +124,7 @@ def find_mislabeled(
 
     Examples
     --------
-    A "network" whose logits are given: sample 5 is of class 0 but labelled 1.
+    A "network" whose logits are given: row 4 is of class 0 but labelled 1.
 
     >>> import tempfile
     >>> truth = np.array([0, 1] * 10)
@@ -135,6 +138,7 @@ def find_mislabeled(
     """
     plan = ThresholdPlan.draw(targets, num_classes, runs=runs, size=size, seed=seed)
     names = _names(sample_ids, plan.num_samples)
+    labels = _label_names(class_names, num_classes)
     plan.cut([np.zeros(plan.num_samples)] * runs, percentile, combine)  # wrong options show now, not after training
     folder = Path(save_dir)
     folder.mkdir(parents=True, exist_ok=True)
@@ -148,6 +152,7 @@ def find_mislabeled(
         "job": "find_mislabeled",
         "samples": plan.num_samples,
         "num_classes": num_classes,
+        "class_names": labels.tolist(),
         "per_run": [each for _, _, each in measured],
         "cut": cut.choices(),
         **(metadata or {}),
@@ -161,7 +166,7 @@ def find_mislabeled(
         plan,
         description,
     )
-    _write(findings, folder)
+    _write(findings, labels, folder)
     return findings
 
 
@@ -176,6 +181,14 @@ def _names(sample_ids: Sequence[int | str] | None, num_samples: int) -> NDArray[
     names = np.empty(num_samples, dtype=object)
     names[:] = ids
     return names
+
+
+def _label_names(class_names: Sequence[str] | None, num_classes: int) -> NDArray[Any]:
+    if class_names is None:
+        return np.arange(num_classes)
+    if len(class_names) != num_classes or isinstance(class_names, str):
+        raise ValueError(f"class_names: {len(class_names)} names for {num_classes} classes, want one for each")
+    return np.array([str(name) for name in class_names], dtype=object)
 
 
 def _measure(
@@ -193,8 +206,8 @@ def _measure(
     totals = calculator.totals
     if not len(totals):
         raise ValueError(
-            f"train: run {run.index} measured nothing; call calculator.accumulate(logits, targets, sample_ids) at every "
-            "training step"
+            f"train: run {run.index} measured nothing; "
+            "call calculator.accumulate(logits, targets, sample_ids) at every training step"
         )
     totals.save(folder / f"totals_run{run.index}.npz")
     aums = np.full(plan.num_samples, np.nan)
@@ -229,12 +242,12 @@ def _suggest(plan: ThresholdPlan, rivals: Sequence[Rivals]) -> NDArray[np.int64]
     return suggested
 
 
-def _write(findings: Findings, folder: Path) -> None:
+def _write(findings: Findings, labels: NDArray[Any], folder: Path) -> None:
     write_aum_values(folder / "aum_values.csv", findings.sample_ids, findings.aums)
     columns = {
         "sample_id": findings.sample_ids,
-        "given_label": findings.targets,
-        "suggested_label": findings.suggested,
+        "given_label": labels[findings.targets],
+        "suggested_label": labels[findings.suggested],
         "aum": findings.aums,
     }
     worst_first = findings.most_suspicious(int(findings.flagged.sum()))

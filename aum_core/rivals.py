@@ -48,7 +48,9 @@ class Rivals:
     def _check(self, ids: Any) -> None:
         inside = isinstance(ids, np.ndarray) and (not len(ids) or (ids.min() >= 0 and ids.max() < self._num_samples))
         if not inside:
-            wrong = next(each for each in list(ids) if not (isinstance(each, int | np.integer) and 0 <= each < self._num_samples))
+            wrong = next(
+                each for each in list(ids) if not (isinstance(each, int | np.integer) and 0 <= each < self._num_samples)
+            )
             raise ValueError(
                 f"sample_ids: {wrong!r} is no row of the data set, want row numbers in [0, {self._num_samples}), as "
                 "DatasetWithIndex gives them"

@@ -93,7 +93,9 @@ def _as_id(each: Any, row: int) -> SampleId:
     try:
         return operator.index(each)
     except TypeError:
-        raise TypeError(f"sample_ids: row {row} is {each!r} of type {type(each).__name__}, want an int or a str") from None
+        raise TypeError(
+            f"sample_ids: row {row} is {each!r} of type {type(each).__name__}, want an int or a str"
+        ) from None
 
 
 class SampleIndex:
@@ -219,7 +221,9 @@ class _IntRows:
     def _add(self, new: NDArray[np.int64]) -> None:
         old_size, size = len(self), len(self) + len(new)
         if size > _MAX_ROWS:
-            raise ValueError(f"sample_ids: more than {_MAX_ROWS} different samples in one process; use one per shard and merge")
+            raise ValueError(
+                f"sample_ids: more than {_MAX_ROWS} different samples in one process; use one per shard and merge"
+            )
         self._ids.append(new)
         self._lowest = min(self._lowest, int(new.min()))
         self._top = max(self._top, int(new.max()))

@@ -245,20 +245,16 @@ class ThresholdPlan:
         chosen = np.take_along_axis(aums, self.threshold_samples, axis=1)
         cutoffs = np.nanpercentile(chosen, percentile, axis=1)
         judged = regular & ~np.isnan(aums)
-        distance = np.where(judged, aums - cutoffs[:, None], 0.0)
-        below = judged & (distance < 0)
-        undecided = ~judged.any(axis=0)
-        flagged = {
-            "all": (below | ~judged).all(axis=0) & ~undecided,
-            "any": below.any(axis=0),
-            "mean": distance.sum(axis=0) < 0,
-        }[combine]
+        flagged = _flagged(aums, cutoffs[:, None], judged, combine)
+        undecided = ~np.logical_or.reduce(judged)
         measured = tuple(int(count) for count in np.isfinite(chosen).sum(axis=1))
         return Cut(flagged, undecided, cutoffs, float(percentile), combine, measured, self.size, self.seed)
 
     def _checked_aums(self, aums_per_run: Sequence[Any]) -> NDArray[np.float64]:
         if len(aums_per_run) != len(self.threshold_samples):
-            raise ValueError(f"aums_per_run: {len(aums_per_run)} of them, want one for each of {len(self.threshold_samples)} runs")
+            raise ValueError(
+                f"aums_per_run: {len(aums_per_run)} of them, want one for each of {len(self.threshold_samples)} runs"
+            )
         for index, each in enumerate(aums_per_run):
             if np.shape(each) != (self.num_samples,):
                 raise ValueError(f"aums_per_run: run {index} has shape {np.shape(each)}, want ({self.num_samples},)")
@@ -308,6 +304,20 @@ class ThresholdPlan:
             raise ValueError("a row of a threshold sample is out of range or there twice")
 
 
+def _flagged(
+    aums: NDArray[np.float64], cutoffs: NDArray[np.float64], judged: NDArray[np.bool_], combine: Combine
+) -> NDArray[np.bool_]:
+    """Make one verdict (N,) of the verdicts (runs, N); a sample that no run judged is not flagged."""
+    if combine == "mean":
+        distance = np.subtract(aums, cutoffs, out=np.zeros_like(aums), where=judged)
+        mean_below: NDArray[np.bool_] = distance.sum(axis=0) < 0
+        return mean_below
+    below = judged & (aums < cutoffs)
+    in_any: NDArray[np.bool_] = np.logical_or.reduce(below)
+    in_all: NDArray[np.bool_] = in_any & np.logical_and.reduce(below | ~judged)
+    return in_any if combine == "any" else in_all
+
+
 def _suffix(path: str | os.PathLike[str]) -> str:
     suffix = Path(path).suffix
     if suffix not in (".json", ".npz"):
@@ -326,6 +336,14 @@ def _load_json(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def _load_npz(path: str | os.PathLike[str]) -> dict[str, Any]:
-    schema = {"targets": ("int64", 1), "threshold_samples": ("int64", 2), "num_classes": ("int64", 1), "seed": ("int64", 1)}
+    schema = {
+        "targets": ("int64", 1),
+        "threshold_samples": ("int64", 2),
+        "num_classes": ("int64", 1),
+        "seed": ("int64", 1),
+    }
     arrays = load_arrays(path, _KIND, schema)
-    return {name: array[0] if name in ("num_classes", "seed") and len(array) == 1 else array for name, array in arrays.items()}
+    return {
+        name: array[0] if name in ("num_classes", "seed") and len(array) == 1 else array
+        for name, array in arrays.items()
+    }

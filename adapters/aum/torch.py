@@ -14,8 +14,8 @@ from aum_core import AUMRecord, Findings, Margins, ThresholdPlan, Totals, comput
 from aum_core.margins import TargetError, check_logits, check_targets, rows_per_block
 
 try:
-    import torch
-    from torch.utils.data import Dataset
+    import torch  # noqa: TID251 # the one module that may
+    from torch.utils.data import Dataset  # noqa: TID251 # as above
 except ModuleNotFoundError as error:
     if error.name != "torch":
         raise
@@ -90,7 +90,8 @@ class AUMCalculator(aum_core.AUMCalculator):
     def update(self, logits: Any, targets: Any, sample_ids: Any) -> dict[SampleId, AUMRecord]:
         """Measure a batch and give its records; see `aum_core.AUMCalculator.update`."""
         if torch.compiler.is_compiling():
-            return _outside_the_graph(super().update)(logits, targets, sample_ids)
+            records: dict[SampleId, AUMRecord] = _outside_the_graph(super().update)(logits, targets, sample_ids)
+            return records
         return super().update(logits, targets, sample_ids)
 
     def accumulate(self, logits: Any, targets: Any, sample_ids: Any) -> None:
@@ -119,7 +120,7 @@ find_mislabeled = partial(aum_core.find_mislabeled, calculator=AUMCalculator)
 
 def _outside_the_graph(function: Any) -> Any:
     # torch.compile would trace the engine's NumPy code into torch operators, which round and order differently
-    return torch.compiler.disable(function)
+    return torch.compiler.disable(function)  # type: ignore[no-untyped-call] # torch gives it no types
 
 
 def _measure_half(logits: torch.Tensor, targets: NDArray[Any]) -> Margins:
