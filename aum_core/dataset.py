@@ -48,7 +48,7 @@ class DatasetWithIndex:
             return (*item, position)
         if not isinstance(item, Mapping):
             raise TypeError(
-                f"base_dataset[{position}] is {type(item).__name__}, want a tuple such as (features, target), or a mapping"
+                f"base_dataset[{position}] is {type(item).__name__}, want a tuple like (features, target) or a mapping"
             )
         if "sample_id" in item:
             raise ValueError(f"base_dataset[{position}] has a 'sample_id' already: use that, or rename it")

@@ -94,17 +94,23 @@ def load_arrays(
         Where the file is truncated, foreign, of another kind, or lies about its contents.
     """
     wanted = {"kind": ("uint8", 1), **schema}
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-            if set(members) != set(wanted) or len(archive.infolist()) != len(wanted):
-                raise ValueError(f"it holds {sorted(members)}, not {sorted(wanted)}")
-            arrays = {name: _read_array(archive, members[name], *wanted[name]) for name in wanted}
-        if arrays.pop("kind").tobytes() != kind.encode():
-            raise ValueError("it is marked as something else")
-    except (ValueError, zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
-        raise ValueError(f"{os.fspath(path)}: not a file of {kind}, or damaged ({error})") from error
+    with open(path, "rb") as file:
+        try:
+            arrays = _read_arrays(file, wanted)
+            if arrays.pop("kind").tobytes() != kind.encode():
+                raise ValueError("it is marked as something else")
+        # OSError: the archive sends the reader to a place before its start
+        except (ValueError, OSError, zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+            raise ValueError(f"{os.fspath(path)}: not a file of {kind}, or damaged ({error})") from error
     return arrays
+
+
+def _read_arrays(file: IO[bytes], wanted: Mapping[str, tuple[str, int]]) -> dict[str, NDArray[Any]]:
+    with zipfile.ZipFile(file) as archive:
+        members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+        if set(members) != set(wanted) or len(archive.infolist()) != len(wanted):
+            raise ValueError(f"it holds {sorted(members)}, not {sorted(wanted)}")
+        return {name: _read_array(archive, members[name], *wanted[name]) for name in wanted}
 
 
 def _read_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, dtype: str, ndim: int) -> NDArray[Any]:

@@ -11,7 +11,7 @@ import numpy as np
 from aum_core.calculator import AUMCalculator
 from aum_core.files import write_json
 from aum_core.rivals import Rivals
-from aum_core.sample_index import as_ids
+from aum_core.sample_index import SampleIndex, as_ids
 from aum_core.tables import write_aum_values, write_table
 from aum_core.thresholds import Combine, Cut, ThresholdPlan, ThresholdRun
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["Findings", "find_mislabeled"]
+
+_RESULTS = ("aum_values.csv", "flagged.csv", "run.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,7 @@ def find_mislabeled(
         C.
     save_dir : str or path
         Gets ``threshold_plan.npz``, ``totals_run0.npz`` and so on as the runs end, then ``aum_values.csv``,
-        ``flagged.csv`` and ``run.json``.
+        ``flagged.csv`` and ``run.json``. Those of an earlier job are removed first.
     runs, size, seed
         Of `ThresholdPlan.draw`.
     percentile, combine
@@ -142,6 +144,7 @@ def find_mislabeled(
     plan.cut([np.zeros(plan.num_samples)] * runs, percentile, combine)  # wrong options show now, not after training
     folder = Path(save_dir)
     folder.mkdir(parents=True, exist_ok=True)
+    _remove_old_files(folder)
     plan.save(folder / "threshold_plan.npz")
 
     measured = [_measure(train, run, plan, calculator, folder) for run in plan.runs]
@@ -176,6 +179,11 @@ def _names(sample_ids: Sequence[int | str] | None, num_samples: int) -> NDArray[
     ids = as_ids(sample_ids)
     if len(ids) != num_samples:
         raise ValueError(f"sample_ids: {len(ids)} names for {num_samples} targets, want one for each")
+    rows = SampleIndex().rows(ids)
+    twice = np.flatnonzero(rows != np.arange(num_samples))
+    if twice.size:
+        row = int(twice[0])
+        raise ValueError(f"sample_ids: {ids[row]!r} stands for rows {rows[row]} and {row}, want different names")
     if isinstance(ids, np.ndarray):
         return ids
     names = np.empty(num_samples, dtype=object)
@@ -189,6 +197,12 @@ def _label_names(class_names: Sequence[str] | None, num_classes: int) -> NDArray
     if len(class_names) != num_classes or isinstance(class_names, str):
         raise ValueError(f"class_names: {len(class_names)} names for {num_classes} classes, want one for each")
     return np.array([str(name) for name in class_names], dtype=object)
+
+
+def _remove_old_files(folder: Path) -> None:
+    """Remove the files of an earlier job, so that those of an interrupted one do not stand among them."""
+    for old in (*folder.glob("totals_run*.npz"), *(folder / name for name in _RESULTS)):
+        old.unlink(missing_ok=True)
 
 
 def _measure(

@@ -62,14 +62,26 @@ def read_aum_values(path: str | os.PathLike[str]) -> tuple[list[str], NDArray[np
     sample_ids : list of str, N of them
         In the order of the file: best first, *not* in the order of the data set.
     aums : ndarray of shape (N,), float64
+
+    Raises
+    ------
+    ValueError
+        Where the file is no ranking.
     """
+    sample_ids, aums = [], []
     with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
         lines = csv.reader(file)
         header = next(lines, None)
         if header != ["sample_id", "aum"]:
             raise ValueError(f"{path}: first line {header}, want sample_id,aum")
-        rows = list(lines)
-    return [row[0] for row in rows], np.array([float(row[1] or "nan") for row in rows], dtype=np.float64)
+        for line in lines:
+            try:
+                sample_id, aum = line
+                aums.append(float(aum or "nan"))
+            except ValueError:
+                raise ValueError(f"{path}: line {lines.line_num} is {line}, want a sample id and an AUM") from None
+            sample_ids.append(sample_id)
+    return sample_ids, np.array(aums, dtype=np.float64)
 
 
 def _writer(file: IO[str]) -> Any:

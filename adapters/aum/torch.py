@@ -153,6 +153,8 @@ def _measure_on_device(logits: torch.Tensor, targets: Any) -> Margins:
     inside = index.clamp(0, logits.shape[1] - 1)  # an index out of range would end the device's whole context
     target_val = logits.gather(1, inside).squeeze(1)
     other_val, other_logit = logits.scatter(1, inside, float("-inf")).max(1)
+    # only where all others are -inf too does the masked target come out: the lowest other is the answer
+    other_logit = torch.where(other_logit == inside.squeeze(1), (inside.squeeze(1) == 0).long(), other_logit)
     bits = torch.int64 if logits.dtype == torch.float64 else torch.int32
     rows = [target_val.view(bits), other_val.view(bits), (target_val - other_val).view(bits)]
     # a target that no int32 holds is out of range, and stays so at -1

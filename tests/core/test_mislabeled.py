@@ -1,0 +1,256 @@
+import csv
+import json
+
+import aum_core
+import numpy as np
+import pytest
+from aum_core import Findings, ThresholdPlan, Totals, find_mislabeled, flip_uniform
+
+NUM_CLASSES = 4
+
+
+def read_csv(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture
+def data():
+    """Features of four overlapping clusters, noisy labels, and which of them are flipped."""
+    generator = np.random.default_rng(0)
+    truth = generator.integers(0, NUM_CLASSES, 600)
+    features = generator.normal(0, 1, (600, 8)) + 6 * np.eye(NUM_CLASSES, 8)[truth]
+    noisy, flipped = flip_uniform(truth, NUM_CLASSES, 0.1)
+    return features.astype(np.float32), truth, noisy, flipped
+
+
+def softmax_regression(framework, features):
+    """A training function as a user would write it, over NumPy weights."""
+
+    def train(targets, num_classes, calculator):
+        generator = np.random.default_rng(1)
+        weights = np.zeros((features.shape[1], num_classes), np.float32)
+        for _ in range(5):
+            for rows in np.array_split(generator.permutation(len(targets)), 20):
+                logits = features[rows] @ weights
+                calculator.accumulate(framework.array(logits), framework.array(targets[rows]), framework.array(rows))
+                chances = np.exp(logits - logits.max(1, keepdims=True))
+                chances /= chances.sum(1, keepdims=True)
+                chances[np.arange(len(rows)), targets[rows]] -= 1
+                weights -= 0.1 * features[rows].T @ chances / len(rows)
+
+    return train
+
+
+def test_flipped_labels_are_found_and_corrected(framework, data, tmp_path):
+    features, truth, noisy, flipped = data
+    findings = framework.find_mislabeled(
+        softmax_regression(framework, features), noisy, NUM_CLASSES, save_dir=tmp_path
+    )
+    assert isinstance(findings, Findings)
+    assert (findings.flagged & flipped).sum() / flipped.sum() > 0.95
+    assert (findings.flagged & flipped).sum() / findings.flagged.sum() > 0.8
+    assert (findings.suggested[flipped] == truth[flipped]).mean() > 0.95
+    assert flipped[findings.most_suspicious(40)].all()
+    assert np.isfinite(findings.aums).all()
+    np.testing.assert_array_equal(findings.keep, ~findings.flagged)
+    assert findings.run["per_run"][0]["framework"] == framework.name
+
+
+def test_files_of_the_job(data, framework, tmp_path):
+    features, _, noisy, _ = data
+    names = [f"{row:04}.png" for row in range(len(noisy))]
+    findings = framework.find_mislabeled(
+        softmax_regression(framework, features),
+        noisy,
+        NUM_CLASSES,
+        save_dir=tmp_path / "run",
+        sample_ids=names,
+        class_names=["cat", "dog", "owl", "emu"],
+        seed=3,
+        metadata={"purpose": "a test"},
+    )
+    assert {each.name for each in (tmp_path / "run").iterdir()} == {
+        "aum_values.csv", "flagged.csv", "run.json", "threshold_plan.npz", "totals_run0.npz", "totals_run1.npz"
+    }
+    ranking = read_csv(tmp_path / "run/aum_values.csv")
+    aums = dict(zip(names, findings.aums.tolist(), strict=True))
+    assert [(row["sample_id"], float(row["aum"])) for row in ranking] == sorted(
+        aums.items(), key=lambda item: -item[1]
+    )
+    flagged = read_csv(tmp_path / "run/flagged.csv")
+    assert [row["sample_id"] for row in flagged] == [
+        names[i] for i in sorted(np.flatnonzero(findings.flagged), key=lambda i: findings.aums[i])
+    ]
+    row = names.index(flagged[0]["sample_id"])
+    assert flagged[0] == {
+        "sample_id": names[row],
+        "given_label": ["cat", "dog", "owl", "emu"][noisy[row]],
+        "suggested_label": ["cat", "dog", "owl", "emu"][findings.suggested[row]],
+        "aum": repr(float(findings.aums[row])),
+    }
+    run = json.loads((tmp_path / "run/run.json").read_text())
+    assert run == findings.run
+    assert run["cut"] == findings.cut.choices()
+    assert run["purpose"] == "a test"
+    assert run["samples"] == 600
+    plan = ThresholdPlan.load(tmp_path / "run/threshold_plan.npz")
+    assert plan.seed == 3
+    np.testing.assert_array_equal(plan.threshold_samples, findings.plan.threshold_samples)
+    assert len(Totals.load(tmp_path / "run/totals_run1.npz")) == 600
+
+
+def scripted(margin_of):
+    """A training function whose margins are told by ``margin_of(run, row)``; class 1 beats wherever one does."""
+    runs = iter(range(100))
+
+    def train(targets, num_classes, calculator):
+        run = next(runs)
+        for row, target in enumerate(targets):
+            margin = margin_of(run, row)
+            if margin is None:
+                continue
+            logits = np.full((1, num_classes), -100.0)
+            logits[0, target] = 0.0
+            logits[0, 1 if target != 1 else 0] = -margin
+            calculator.accumulate(logits, [target], [row])
+
+    return train
+
+
+def test_aum_is_the_mean_over_the_runs_in_which_a_sample_is_regular(tmp_path):
+    targets = np.zeros(30, np.int64)
+    findings = find_mislabeled(
+        scripted(lambda run, row: -4.0 - run if row == 7 else 10.0 + run), targets, 2, save_dir=tmp_path
+    )
+    regular = [run.regular for run in findings.plan.runs]
+    for row in range(30):
+        values = [(-4.0 - run if row == 7 else 10.0 + run) for run in range(2) if regular[run][row]]
+        assert findings.aums[row] == np.mean(values)
+
+
+def test_rows_are_those_of_the_data_set_in_whatever_order_they_come(tmp_path):
+    def train(targets, num_classes, calculator):
+        for row in reversed(range(len(targets))):
+            logits = np.zeros((1, num_classes))
+            logits[0, targets[row]] = row
+            calculator.accumulate(logits, targets[row : row + 1], [row])
+
+    findings = find_mislabeled(train, [0, 1] * 10, 2, save_dir=tmp_path, runs=1)
+    regular = findings.plan.runs[0].regular
+    np.testing.assert_array_equal(findings.aums[regular], np.arange(20.0)[regular])
+
+
+def test_what_was_not_measured_is_nan_unflagged_and_counted(tmp_path):
+    findings = find_mislabeled(
+        scripted(lambda _, row: None if row == 5 else -1.0), np.zeros(30, np.int64), 2, save_dir=tmp_path
+    )
+    assert np.isnan(findings.aums[5])
+    assert not findings.flagged[5]
+    assert findings.cut.undecided[5]
+    assert [run["unmeasured"] for run in findings.run["per_run"]] == [1, 1]
+    assert read_csv(tmp_path / "aum_values.csv")[-1] == {"sample_id": "5", "aum": ""}
+
+
+def test_suggested_is_the_class_that_most_often_beat_the_label(tmp_path):
+    def train(targets, num_classes, calculator):
+        for beaten_by in (2, 1, 2, None):
+            logits = np.zeros((len(targets), num_classes))
+            logits[np.arange(len(targets)), targets] = 1.0
+            if beaten_by is not None:
+                logits[3, beaten_by] = 5.0
+            calculator.accumulate(logits, targets, np.arange(len(targets)))
+
+    findings = find_mislabeled(train, [0] * 20, 3, save_dir=tmp_path)
+    assert findings.suggested.tolist() == [0] * 3 + [2] + [0] * 16
+
+
+def test_the_extra_class_is_never_suggested(tmp_path):
+    def train(targets, num_classes, calculator):
+        logits = np.zeros((len(targets), num_classes))
+        logits[:, num_classes - 1] = 5.0
+        calculator.accumulate(logits, targets, np.arange(len(targets)))
+
+    assert find_mislabeled(train, [0, 1] * 10, 2, save_dir=tmp_path).suggested.tolist() == [0, 1] * 10
+
+
+def never(targets, num_classes, calculator):
+    raise AssertionError("nothing may be trained")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"targets": [0, 1]}, "2 samples are too few"),
+        ({"targets": [0, 5] * 10}, "targets: row 1 has class 5"),
+        ({"num_classes": 1}, "num_classes: 1"),
+        ({"runs": 0}, "runs: 0"),
+        ({"runs": 9}, "runs: 9 disjoint sets"),
+        ({"size": 11}, "2 disjoint sets of 11"),
+        ({"percentile": 100}, "percentile: 100"),
+        ({"combine": "both"}, "combine: 'both'"),
+        ({"sample_ids": ["a"]}, "sample_ids: 1 names for 20 targets"),
+        ({"sample_ids": ["a"] * 20}, "sample_ids: 'a' stands for rows 0 and 1"),
+        ({"class_names": ["a"]}, "class_names: 1 names for 2 classes"),
+    ],
+)
+def test_wrong_arguments_show_before_anything_is_trained(tmp_path, changes, words):
+    arguments = {"targets": [0, 1] * 10, "num_classes": 2, **changes}
+    with pytest.raises(ValueError, match=words):
+        find_mislabeled(never, save_dir=tmp_path / "run", **arguments)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_measured_nothing_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match=r"run 0 measured nothing; call calculator\.accumulate"):
+        find_mislabeled(lambda *_: None, [0, 1] * 10, 2, save_dir=tmp_path)
+
+
+@pytest.mark.parametrize(("ids", "words"), [([0, 99], "99"), ([0, -1], "-1"), (["a", "b"], "'a'")])
+def test_ids_that_are_no_rows_are_an_error_that_says_so(tmp_path, ids, words):
+    def train(targets, num_classes, calculator):
+        calculator.accumulate(np.zeros((2, num_classes)), targets[:2], ids)
+
+    with pytest.raises(ValueError, match=rf"sample_ids: .*{words}.*row"):
+        find_mislabeled(train, [0, 1] * 10, 2, save_dir=tmp_path)
+
+
+def test_a_training_function_cannot_change_the_plan(tmp_path):
+    def train(targets, num_classes, calculator):
+        calculator.accumulate(np.eye(num_classes)[targets], targets, np.arange(len(targets)))
+        targets[:] = 0
+
+    findings = find_mislabeled(train, [0, 1] * 10, 2, save_dir=tmp_path)
+    assert findings.targets.tolist() == [0, 1] * 10
+
+
+def test_an_interrupted_job_leaves_the_runs_that_ended_whole(tmp_path):
+    find_mislabeled(scripted(lambda *_: 1.0), [0, 1] * 10, 2, save_dir=tmp_path, runs=3)
+    seen = []
+
+    def train(targets, num_classes, calculator):
+        calculator.accumulate(np.eye(num_classes)[targets], targets, np.arange(len(targets)))
+        seen.append(1)
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        find_mislabeled(train, [0, 1] * 10, 2, save_dir=tmp_path)
+    assert {each.name for each in tmp_path.iterdir()} == {"threshold_plan.npz", "totals_run0.npz"}
+    assert len(Totals.load(tmp_path / "totals_run0.npz")) == 20
+
+
+def test_non_finite_margins_are_told_in_run_json(tmp_path):
+    def train(targets, num_classes, calculator):
+        logits = np.eye(num_classes)[targets]
+        logits[3] = np.nan
+        calculator.accumulate(logits, targets, np.arange(len(targets)))
+
+    with pytest.warns(RuntimeWarning, match="not finite"):
+        findings = find_mislabeled(train, [0, 1] * 10, 2, save_dir=tmp_path)
+    assert [run["left_out"] for run in findings.run["per_run"]] == [1, 1]
+
+
+def test_version_is_told(tmp_path):
+    findings = find_mislabeled(scripted(lambda *_: 1.0), [0, 1] * 10, 2, save_dir=tmp_path)
+    assert findings.run["per_run"][0]["aum_version"] == aum_core.__version__
