@@ -7,9 +7,10 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import aum_core
 import numpy as np
 import pytest
+
+import aum_core
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,9 +36,7 @@ class Framework:
 
 
 def _numpy() -> Framework:
-    return Framework(
-        "numpy", np.array, aum_core.AUMCalculator, aum_core.DatasetWithIndex, aum_core.find_mislabeled
-    )
+    return Framework("numpy", np.array, aum_core.AUMCalculator, aum_core.DatasetWithIndex, aum_core.find_mislabeled)
 
 
 def _numpy_read_only() -> Framework:
@@ -46,9 +45,7 @@ def _numpy_read_only() -> Framework:
         copied.flags.writeable = False
         return copied
 
-    return Framework(
-        "numpy", array, aum_core.AUMCalculator, aum_core.DatasetWithIndex, aum_core.find_mislabeled
-    )
+    return Framework("numpy", array, aum_core.AUMCalculator, aum_core.DatasetWithIndex, aum_core.find_mislabeled)
 
 
 def _torch() -> Framework:

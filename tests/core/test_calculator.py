@@ -1,12 +1,13 @@
 import csv
 import json
 
-import aum_core
 import numpy as np
 import pytest
-from aum_core import Totals
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+import aum_core
+from aum_core import Totals
 
 LOGITS = [[2.0, 0.5, -1.0], [0.0, 3.0, 1.0], [1.0, 1.0, 4.0]]
 
@@ -97,8 +98,14 @@ def test_logits_of_any_float_dtype(framework, tmp_path, dtype):
 def test_ids_as_array_list_and_tuple_are_the_same_ids(framework, tmp_path):
     logits, targets = framework.array(np.float32(LOGITS)), framework.array([0, 2, 2])
     calculator = framework.AUMCalculator(tmp_path)
-    for ids in ([3, 1, 2], (3, 1, 2), framework.array([3, 1, 2]), framework.array(np.int32([3, 1, 2])),
-                np.array([3, 1, 2], np.uint64), list(framework.array([3, 1, 2]))):
+    for ids in (
+        [3, 1, 2],
+        (3, 1, 2),
+        framework.array([3, 1, 2]),
+        framework.array(np.int32([3, 1, 2])),
+        np.array([3, 1, 2], np.uint64),
+        list(framework.array([3, 1, 2])),
+    ):
         records = calculator.update(logits, targets, ids)
         assert list(records) == [3, 1, 2]
         assert {type(each) for each in records} == {int}
@@ -106,7 +113,7 @@ def test_ids_as_array_list_and_tuple_are_the_same_ids(framework, tmp_path):
 
 
 def test_ids_of_any_size_and_kind(framework, tmp_path):
-    ids = [-5, 2**63 - 1, -(2**63), 2**64, -(10**40), "7", 7, "", "ü, \"x\"\n", True]
+    ids = [-5, 2**63 - 1, -(2**63), 2**64, -(10**40), "7", 7, "", 'ü, "x"\n', True]
     logits = framework.array(np.float32([[3, 1]] * len(ids)))
     targets = framework.array([0] * len(ids))
     calculator = framework.AUMCalculator(tmp_path)
@@ -120,7 +127,9 @@ def test_ids_of_any_size_and_kind(framework, tmp_path):
 
 def test_array_of_strings_gives_strs(framework, tmp_path):
     calculator = framework.AUMCalculator(tmp_path)
-    records = calculator.update(framework.array(np.float32(LOGITS)), framework.array([0, 1, 2]), np.array(["x", "y", "z"]))
+    records = calculator.update(
+        framework.array(np.float32(LOGITS)), framework.array([0, 1, 2]), np.array(["x", "y", "z"])
+    )
     assert [(type(each), each) for each in records] == [(str, "x"), (str, "y"), (str, "z")]
 
 
@@ -324,7 +333,14 @@ def test_finalize_into_another_folder(framework, batch, tmp_path):
     with open(tmp_path / "other/full_aum_records.csv", newline="") as file:
         rows = list(csv.reader(file))
     assert rows[0] == [
-        "sample_id", "num_measurements", "target_logit", "target_val", "other_logit", "other_val", "margin", "aum"
+        "sample_id",
+        "num_measurements",
+        "target_logit",
+        "target_val",
+        "other_logit",
+        "other_val",
+        "margin",
+        "aum",
     ]
     assert rows[1] == ["a", "1", "0", "2.0", "1", "0.5", "1.5", "1.5"]
 

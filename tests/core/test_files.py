@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+
 from aum_core.files import write_json, write_whole
 
 

@@ -5,9 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import aum_core
 import numpy as np
 import pytest
+
+import aum_core
 
 FRAMEWORKS = ["torch", "jax", "tensorflow", "keras", "sklearn", "pandas", "pyarrow", "scipy", "matplotlib", "rich"]
 
@@ -39,8 +40,8 @@ def modules_after(code, *options):
 
 
 def foreign(modules):
-    """Those of `modules` that are neither Python's, nor NumPy's, nor ours."""
-    return {name for name in modules - sys.stdlib_module_names - {"numpy", "aum_core", "aum"} if "site" not in name}
+    """Those of `modules` that are neither Python's nor ours, and do not come with NumPy."""
+    return modules - modules_after("import numpy, numpy.random") - sys.stdlib_module_names - {"aum_core", "aum"}
 
 
 @pytest.fixture

@@ -1,9 +1,10 @@
 import csv
 import json
 
-import aum_core
 import numpy as np
 import pytest
+
+import aum_core
 from aum_core import Findings, ThresholdPlan, Totals, find_mislabeled, flip_uniform
 
 NUM_CLASSES = 4
@@ -44,9 +45,7 @@ def softmax_regression(framework, features):
 
 def test_flipped_labels_are_found_and_corrected(framework, data, tmp_path):
     features, truth, noisy, flipped = data
-    findings = framework.find_mislabeled(
-        softmax_regression(framework, features), noisy, NUM_CLASSES, save_dir=tmp_path
-    )
+    findings = framework.find_mislabeled(softmax_regression(framework, features), noisy, NUM_CLASSES, save_dir=tmp_path)
     assert isinstance(findings, Findings)
     assert (findings.flagged & flipped).sum() / flipped.sum() > 0.95
     assert (findings.flagged & flipped).sum() / findings.flagged.sum() > 0.8
@@ -71,13 +70,16 @@ def test_files_of_the_job(data, framework, tmp_path):
         metadata={"purpose": "a test"},
     )
     assert {each.name for each in (tmp_path / "run").iterdir()} == {
-        "aum_values.csv", "flagged.csv", "run.json", "threshold_plan.npz", "totals_run0.npz", "totals_run1.npz"
+        "aum_values.csv",
+        "flagged.csv",
+        "run.json",
+        "threshold_plan.npz",
+        "totals_run0.npz",
+        "totals_run1.npz",
     }
     ranking = read_csv(tmp_path / "run/aum_values.csv")
     aums = dict(zip(names, findings.aums.tolist(), strict=True))
-    assert [(row["sample_id"], float(row["aum"])) for row in ranking] == sorted(
-        aums.items(), key=lambda item: -item[1]
-    )
+    assert [(row["sample_id"], float(row["aum"])) for row in ranking] == sorted(aums.items(), key=lambda item: -item[1])
     flagged = read_csv(tmp_path / "run/flagged.csv")
     assert [row["sample_id"] for row in flagged] == [
         names[i] for i in sorted(np.flatnonzero(findings.flagged), key=lambda i: findings.aums[i])

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from aum_core import flip_uniform
 
 

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
-from aum_core import SampleIndex
-from aum_core.sample_index import as_ids
 from hypothesis import given
 from hypothesis import strategies as st
+
+from aum_core import SampleIndex
+from aum_core.sample_index import as_ids
 
 dense = st.integers(0, 50)
 sparse = st.integers(-(2**63), 2**63 - 1)

@@ -2,10 +2,24 @@ import io
 
 import numpy as np
 import pytest
+
 from aum_core import AUMCalculator, read_aum_values
 from aum_core.tables import write_aum_values, write_table
 
-NASTY_IDS = ['plain', 'a,b', 'say "hi"', " blank ", "", "line\nbreak", "carriage\rreturn", "\N{SNOWMAN}", "007", "'", "#", "nan"]
+NASTY_IDS = [
+    "plain",
+    "a,b",
+    'say "hi"',
+    " blank ",
+    "",
+    "line\nbreak",
+    "carriage\rreturn",
+    "\N{SNOWMAN}",
+    "007",
+    "'",
+    "#",
+    "nan",
+]
 
 
 def objects(values):

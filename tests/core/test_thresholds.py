@@ -2,9 +2,10 @@ import json
 
 import numpy as np
 import pytest
-from aum_core import ThresholdPlan
 from hypothesis import given
 from hypothesis import strategies as st
+
+from aum_core import ThresholdPlan
 
 TARGETS = np.random.default_rng(0).integers(0, 4, 103)
 

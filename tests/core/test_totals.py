@@ -2,9 +2,10 @@ import zipfile
 
 import numpy as np
 import pytest
-from aum_core import Totals
 from hypothesis import given
 from hypothesis import strategies as st
+
+from aum_core import Totals
 
 margin = st.floats(-1e4, 1e4, width=32)
 sample_id = st.integers(-3, 3) | st.integers(-(2**80), 2**80) | st.text(max_size=3) | st.just("\udcff.png")
