@@ -216,7 +216,7 @@ def _measure(
     calculator = make_calculator(folder)
     rivals = Rivals(plan.num_samples, run.num_classes)
     calculator.observe(rivals)
-    train(run.targets.copy(), run.num_classes, calculator)
+    train(run.targets, run.num_classes, calculator)
     totals = calculator.totals
     if not len(totals):
         raise ValueError(

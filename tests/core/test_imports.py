@@ -35,7 +35,7 @@ def modules_after(code, *options):
     done = subprocess.run(
         [sys.executable, *options, "-c", code + tell], capture_output=True, text=True, check=False, timeout=120
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stderr.splitlines()[-1]
     return set(json.loads(done.stdout.splitlines()[-1]))
 
 
@@ -103,7 +103,7 @@ def test_an_import_error_inside_a_framework_passes_untouched(bare_folder):
     (bare_folder / "aum").symlink_to(Path(aum.__file__).parent, target_is_directory=True)
     (bare_folder / "torch").mkdir()
     (bare_folder / "torch/__init__.py").write_text("import a_part_that_is_missing")
-    with pytest.raises(AssertionError, match="No module named 'a_part_that_is_missing'"):
+    with pytest.raises(AssertionError, match="^ModuleNotFoundError: No module named 'a_part_that_is_missing'"):
         modules_after(bare(bare_folder, "import aum.torch"), "-I", "-S")
 
 

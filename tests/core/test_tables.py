@@ -36,6 +36,12 @@ def test_ranking_is_best_first_ties_as_first_seen_and_nan_last(tmp_path):
     assert (tmp_path / "aum.csv").read_bytes() == expected.encode()
 
 
+def test_many_tied_aums_stand_as_first_seen(tmp_path):
+    write_aum_values(tmp_path / "aum.csv", np.arange(1000), np.arange(1000) % 2 * 1.0)
+    ids, _ = read_aum_values(tmp_path / "aum.csv")
+    assert ids == [str(each) for each in (*range(1, 1000, 2), *range(0, 1000, 2))]
+
+
 def test_bytes_are_those_of_pandas(tmp_path, pandas):
     generator = np.random.default_rng(0)
     aums = np.concatenate(

@@ -132,9 +132,9 @@ def rewritten(saved, **changes):
         {"counts": np.array([1, -5, 1])},
         {"left_out": np.array([-1])},
         {"left_out": np.array([1, 2])},
-        {"ids": np.array([1, 0, 26])},
+        {"ids": np.array([8, 1, 26]), "kinds": np.ones(3, np.uint8)},
         {"ids": np.array([1, 8, 2**62])},
-        {"kinds": np.array([0, 7, 0], np.uint8)},
+        {"kinds": np.array([7, 1, 0], np.uint8)},
         {"kinds": np.array([0, 0, 0], np.uint8)},  # "cat.png" is no int
         {"text": np.zeros(26, np.uint8)},
         {"sums": np.array([None, 1, 2], object)},  # pickled

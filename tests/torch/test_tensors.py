@@ -224,7 +224,13 @@ class TestOnAnotherDevice:
         assert big == [torch.Size([5, 12])]
 
 
-def test_a_device_without_host_memory_is_not_taken_for_the_host(calculator):
-    logits, targets, _ = random_batch()
-    with pytest.raises(NotImplementedError, match="meta"):  # reduced there, and only then asked for
-        calculator.accumulate(logits.to("meta"), targets.to("meta"), range(12))
+def test_tensors_of_another_device_are_reduced_there(calculator, monkeypatch):
+    logits, targets, ids = random_batch()
+    host = compute_margins(logits.numpy(), targets.numpy())
+    seen = []
+    monkeypatch.setattr(aum.torch, "_measure_on_device", lambda *args: seen.append(args) or host)
+    calculator.accumulate(logits.to("meta").requires_grad_(), targets.to("meta"), ids)
+    assert [each.device.type for each in seen[0]] == ["meta", "meta"]
+    assert not seen[0][0].requires_grad
+    calculator.accumulate(logits, targets, ids)
+    assert len(seen) == 1

@@ -1,0 +1,113 @@
+"""One side of a comparison: times what it is asked to, line by line, in the interpreter it was started with.
+
+It knows no more than PyTorch, NumPy and a calculator, so that it runs with the reference as well as with ours.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import tempfile
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from aum import AUMCalculator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+NUM_SAMPLES = 50_000
+POOL_BYTES = 64 * 2**20
+
+
+class Bench:
+    """Batches of one shape, and a calculator that has seen all of their samples before."""
+
+    def __init__(self) -> None:
+        self._calculator = AUMCalculator(tempfile.mkdtemp(), compressed=True)
+        self._sums, self._counts = np.zeros(NUM_SAMPLES), np.zeros(NUM_SAMPLES, np.int64)
+        ids = list(range(NUM_SAMPLES))
+        for start in range(0, NUM_SAMPLES, 500):
+            self._calculator.update(torch.zeros(500, 2), torch.zeros(500, dtype=torch.int64), ids[start : start + 500])
+
+    def is_ours(self) -> bool:
+        """Tell which of the two `aum` this is."""
+        return hasattr(AUMCalculator, "accumulate")
+
+    def shape(self, batch_size: int, num_classes: int) -> None:
+        """Make batches of this shape: several, so that they are not all in the cache."""
+        generator = np.random.default_rng(0)
+        count = max(2, min(16, POOL_BYTES // (4 * batch_size * num_classes)))
+        self._batches = []
+        for _ in range(count):
+            logits = generator.standard_normal((batch_size, num_classes), dtype=np.float32)
+            targets = generator.integers(0, num_classes, batch_size)
+            ids = generator.choice(NUM_SAMPLES, batch_size, replace=False)
+            self._batches.append((torch.from_numpy(logits), torch.from_numpy(targets), torch.from_numpy(ids)))
+
+    def update(self) -> list[Callable[[], Any]]:
+        """Calls of `update`, records and all; ids as a list, as the reference wants them."""
+        return [self._call(self._calculator.update, *batch[:2], batch[2].tolist()) for batch in self._batches]
+
+    def accumulate(self) -> list[Callable[[], Any]]:
+        """Calls of `accumulate`, ids as the tensor that a loader gives."""
+        return [self._call(self._calculator.accumulate, *batch) for batch in self._batches]
+
+    def accumulate_list(self) -> list[Callable[[], Any]]:
+        """Calls of `accumulate`, ids as a list."""
+        return [self._call(self._calculator.accumulate, *batch[:2], batch[2].tolist()) for batch in self._batches]
+
+    def bare(self) -> list[Callable[[], Any]]:
+        """The NumPy work alone."""
+        return [self._call(self._bare, *(each.numpy() for each in batch)) for batch in self._batches]
+
+    def _bare(self, logits: Any, targets: Any, rows: Any) -> None:
+        every = np.arange(len(logits))
+        masked = logits.copy()
+        masked[every, targets] = -np.inf
+        other = masked.argmax(axis=1)
+        margin = logits[every, targets] - masked[every, other]
+        np.add.at(self._sums, rows, margin)
+        np.add.at(self._counts, rows, 1)
+
+    def margins(self) -> list[Callable[[], Any]]:
+        """Calls of `compute_margins`."""
+        from aum_core import compute_margins  # noqa: PLC0415 # only our side has it
+
+        return [self._call(compute_margins, *(each.numpy() for each in batch[:2])) for batch in self._batches]
+
+    def argmax(self) -> list[Callable[[], Any]]:
+        """One bare pass over the same logits."""
+        return [self._call(batch[0].numpy().argmax, 1) for batch in self._batches]
+
+    @staticmethod
+    def _call(function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
+        return lambda: function(*arguments)
+
+    def time(self, what: str, seconds: float) -> float:
+        """Median seconds of a call, over about `seconds` of calls that take the batches in turn."""
+        calls = getattr(self, what)()
+        times: list[float] = []
+        end = perf_counter() + seconds
+        while len(times) < len(calls) + 1 or perf_counter() < end:
+            call = calls[len(times) % len(calls)]
+            start = perf_counter()
+            call()
+            times.append(perf_counter() - start)
+        return statistics.median(times[1:])
+
+
+def main() -> None:
+    """Answer each line of the standard input with one line."""
+    torch.set_num_threads(1)
+    bench = Bench()
+    for line in sys.stdin:
+        name, *arguments = json.loads(line)
+        print(json.dumps(getattr(bench, name)(*arguments)), flush=True)
+
+
+if __name__ == "__main__":
+    main()
