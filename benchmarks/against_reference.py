@@ -39,7 +39,9 @@ def differences(folders: list[Path]) -> list[str]:
     """What differs between the two sides' folders of one stream."""
     told = [json.loads((folder / "told.json").read_text()) for folder in folders]
     found = [name for name in told[0] if told[0][name] != told[1][name]]
-    return found + [name for name in FILES if folders[0].joinpath(name).read_bytes() != folders[1].joinpath(name).read_bytes()]
+    return found + [
+        name for name in FILES if folders[0].joinpath(name).read_bytes() != folders[1].joinpath(name).read_bytes()
+    ]
 
 
 def main() -> int:

@@ -36,6 +36,7 @@ def ids_of(kind: str, start: int, passes: int) -> list[Any]:
 def grow(kind: str, size: int) -> float:
     """Bytes per sample (per record, for records) that a calculator keeps after `size` of them."""
     import torch  # noqa: PLC0415 # the measured process alone needs these
+
     from aum import AUMCalculator  # noqa: PLC0415 # as above
 
     torch.set_num_threads(1)

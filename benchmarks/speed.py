@@ -79,7 +79,7 @@ def measure(sides: tuple[Side, Side], batch_size: int, num_classes: int, rounds:
 def speed_table(cells: list[Cell]) -> list[str]:
     """Microseconds, and how many times the reference's speed."""
     lines = [
-        "| B | C | reference `update` | `update` | | `accumulate` | | the same, ids in a list | | bare NumPy work | of it |",
+        "| B | C | reference `update` | `update` | | `accumulate` | | with a list of ids | | bare NumPy | of it |",
         "|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for cell in cells:
@@ -97,7 +97,8 @@ def margins_table(cells: list[Cell]) -> list[str]:
     for cell in cells:
         argmax, margins = cell.ours["argmax"], cell.ours["margins"]
         lines.append(
-            f"| {cell.batch_size} | {cell.num_classes:,} | {argmax:,.1f} µs | {margins:,.1f} µs | {margins / argmax:.2f} |"
+            f"| {cell.batch_size} | {cell.num_classes:,} | {argmax:,.1f} µs | {margins:,.1f} µs "
+            f"| {margins / argmax:.2f} |"
         )
     return lines
 
@@ -128,8 +129,8 @@ def settings(arguments: argparse.Namespace) -> str:
     """What the figures were measured with."""
     return (
         f"Python {platform.python_version()}, NumPy {np.__version__}, PyTorch {torch.__version__}, {cpu()}, one thread; "
-        f"best of {arguments.rounds} rounds of {arguments.seconds} s each; float32 logits from a pool of up to 16 batches "
-        f"(at most 64 MiB); 50,000 samples, all seen before."
+        f"best of {arguments.rounds} rounds of {arguments.seconds} s each; float32 logits, up to 16 batches of them in turn "
+        f"(64 MiB); 50,000 samples, all seen before."
     )
 
 
@@ -173,7 +174,9 @@ def main() -> None:
         "Margins alone": margins_table(cells),
         "Memory": memory_table(),
     }
-    text = "\n\n".join([settings(arguments), *(f"## {title}\n\n" + "\n".join(lines) for title, lines in tables.items())])
+    text = "\n\n".join(
+        [settings(arguments), *(f"## {title}\n\n" + "\n".join(lines) for title, lines in tables.items())]
+    )
     print(text)
     if arguments.write:
         write_into_docs(text)

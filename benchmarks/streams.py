@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+
 from aum import AUMCalculator
 
 ALPHABET = ["a", "B", "7", "0", " ", ",", '"', "'", "\n", "\u00fc", "\N{SNOWMAN}", "\U0001f408", "-", "."]
@@ -72,9 +73,9 @@ def run(number: int, folder: Path) -> None:
         returned = calculator.update(logits, targets, ids)
         updates.append([type(returned).__name__, [[key, exact(record)] for key, record in returned.items()]])
     calculator.finalize()
-    books = [sorted((repr(key), value) for key, value in dict(calculator.counts).items())]
-    books.append(sorted((repr(key), float(value).hex()) for key, value in dict(calculator.sums).items()))
-    told = {"kind": kind, "input": checksum.hexdigest(), "updates": updates, "books": books}
+    counts = sorted((repr(key), value) for key, value in dict(calculator.counts).items())
+    sums = sorted((repr(key), float(value).hex()) for key, value in dict(calculator.sums).items())
+    told = {"kind": kind, "input": checksum.hexdigest(), "updates": updates, "counts": counts, "sums": sums}
     (folder / "told.json").write_text(json.dumps(told))
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+
 from aum import AUMCalculator
 
 if TYPE_CHECKING:

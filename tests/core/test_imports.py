@@ -103,7 +103,7 @@ def test_an_import_error_inside_a_framework_passes_untouched(bare_folder):
     (bare_folder / "aum").symlink_to(Path(aum.__file__).parent, target_is_directory=True)
     (bare_folder / "torch").mkdir()
     (bare_folder / "torch/__init__.py").write_text("import a_part_that_is_missing")
-    with pytest.raises(AssertionError, match="^ModuleNotFoundError: No module named 'a_part_that_is_missing'"):
+    with pytest.raises(AssertionError, match=r"^ModuleNotFoundError: No module named 'a_part_that_is_missing'"):
         modules_after(bare(bare_folder, "import aum.torch"), "-I", "-S")
 
 

@@ -1,0 +1,85 @@
+"""How many flipped labels does `aum find` find? On digits by several seeds, and on Fashion-MNIST if it is there."""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+FIGURES = ("auroc", "average_precision", "precision", "recall")
+
+
+def find(*words: str) -> dict[str, Any]:
+    """Run `aum find` as a user would; its self-check, seconds, and peak memory in MB."""
+    with tempfile.TemporaryDirectory() as out:
+        started = time.monotonic()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "aum", "find", *words, "--out", out],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        if status:
+            raise SystemExit(f"aum find {' '.join(words)} ended with {status}")
+        check = json.loads(Path(out, "run.json").read_text())["self_check"]
+    return {**check, "seconds": time.monotonic() - started, "peak": usage.ru_maxrss * _RSS_UNIT / 1e6}
+
+
+_RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # what getrusage counts in
+
+
+def fashion_mnist(folder: Path, samples: int, target: Path) -> str:
+    """The first `samples` training images as an .npz."""
+    with gzip.open(folder / "train-images-idx3-ubyte.gz") as file:
+        images = np.frombuffer(file.read(), np.uint8, offset=16).reshape(-1, 28 * 28)[:samples]
+    with gzip.open(folder / "train-labels-idx1-ubyte.gz") as file:
+        labels = np.frombuffer(file.read(), np.uint8, offset=8)[:samples]
+    np.savez(target, X=images, y=labels)
+    return str(target)
+
+
+def line(name: str, found: dict[str, Any]) -> str:
+    """One row of the table."""
+    figures = " | ".join(f"{found[each]:.4f}" for each in FIGURES)
+    return f"| {name} | {found['flipped']} | {figures} | {found['seconds']:.1f} | {found['peak']:.0f} |"
+
+
+def main() -> None:
+    """Run all, print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--samples", type=int, default=20_000, help="of Fashion-MNIST")
+    parser.add_argument("--folder", type=Path, default=Path("/usr/share/datasets/fashion-mnist"))
+    options = parser.parse_args()
+    print(f"| data, flipped share, seed | flipped | {' | '.join(FIGURES)} | seconds | peak MB |")
+    print("|---|---:|---:|---:|---:|---:|---:|---:|")
+    rows: list[dict[str, Any]] = []
+    for seed in range(options.seeds):
+        rows.append(find("digits", "--flip-labels", "0.1", "--seed", str(seed)))
+        print(line(f"digits, 10 %, {seed}", rows[-1]), flush=True)
+    means = {each: float(np.mean([row[each] for row in rows])) for each in (*FIGURES, "seconds", "peak")}
+    print(line("digits, 10 %, mean", {**means, "flipped": rows[0]["flipped"]}), flush=True)
+    if options.folder.exists():
+        with tempfile.TemporaryDirectory() as folder:
+            data = fashion_mnist(options.folder, options.samples, Path(folder) / "fashion.npz")
+            found = find(data, "--flip-labels", "0.2")
+        print(line(f"Fashion-MNIST, {options.samples:,} images, 20 %, 0", found))
+    print(
+        f"this script's own peak: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT / 1e6:.0f} MB",
+        file=sys.stderr,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""Every command and snippet of the docs, as a reader would run them."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    ROOT / "benchmarks/README.md",
+]
+LEFT_BEHIND = shutil.ignore_patterns(".git", ".venv", ".tox", ".benchmarks", "__pycache__", ".*_cache")
+
+
+def blocks(language):
+    """Fenced blocks of a language, with a name that leads back to their page and line."""
+    found = []
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for match in re.finditer(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE):
+            line = text.count("\n", 0, match.start()) + 1
+            found.append(pytest.param(match[1], id=f"{page.name}:{line}"))
+    return found
+
+
+def commands():
+    """Lines of console blocks behind their prompts."""
+    return [line.removeprefix("$ ") for block in blocks("console") for line in block.values[0].splitlines()]
+
+
+def run(command, folder):
+    """Run a command line in `folder`, with the scripts of this environment on the path."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    return subprocess.run(
+        command, shell=True, cwd=folder, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A clean copy of the project."""
+    return shutil.copytree(ROOT, tmp_path / "aum", ignore=LEFT_BEHIND)
+
+
+@pytest.fixture
+def data_folder(tmp_path):
+    """A folder with the files that the commands name."""
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 3, 300)
+    features = (generator.normal(size=(300, 5)) + 3 * np.eye(3, 5)[labels]).astype(np.float32)
+    np.savez(tmp_path / "features.npz", X=features, y=labels)
+    np.save(tmp_path / "features.npy", features)
+    np.save(tmp_path / "labels.npy", labels)
+    names = np.array(["iris", "rose", "tulip"])[labels]
+    lines = [
+        f"plant {i},{name},{','.join(map(str, row))}" for i, (name, row) in enumerate(zip(names, features, strict=True))
+    ]
+    (tmp_path / "flowers.csv").write_text("plant,species,a,b,c,d,e\n" + "\n".join(lines) + "\n")
+    from pyarrow import csv, parquet
+
+    parquet.write_table(csv.read_csv(tmp_path / "flowers.csv"), tmp_path / "flowers.parquet")
+    return tmp_path
+
+
+@pytest.mark.parametrize("code", blocks("python"))
+def test_snippet_runs(code, tmp_path):
+    (tmp_path / "snippet.py").write_text(code, encoding="utf-8")
+    done = run("python -W error snippet.py", tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_first_snippet_leaves_a_ranking(tmp_path):
+    (tmp_path / "snippet.py").write_text(blocks("python")[0].values[0], encoding="utf-8")
+    run("python -W error snippet.py", tmp_path)
+    assert len((tmp_path / "aum_run/aum_values.csv").read_text().splitlines()) == 1 + 1797
+
+
+INSTALLS = [command for command in commands() if "venv" in command and "tox" not in command]
+FINDS = [command for command in commands() if command.startswith("aum ")]
+WITH_TOX = [command for command in commands() if "tox" in command]
+
+
+def test_no_command_of_the_docs_is_left_out():
+    assert sorted(INSTALLS + FINDS + WITH_TOX) == sorted(commands())
+    assert (len(INSTALLS), len(WITH_TOX)) == (2, 1)
+
+
+@pytest.mark.parametrize("command", INSTALLS)
+def test_install_commands_run_on_a_clean_checkout(command, checkout):
+    done = run(command, checkout)
+    assert done.returncode == 0, done.stdout + done.stderr
+    if "aum find" in command:
+        assert "recall" in done.stdout
+        assert (checkout / "aum_run/flagged.csv").exists()
+
+
+@pytest.mark.parametrize("command", FINDS)
+def test_find_commands_run(command, data_folder):
+    done = run(command, data_folder)
+    assert done.returncode == 0, done.stderr
+    out = data_folder / (re.search(r"--out (\S+)", command) or ["", "aum_run"])[1]
+    assert (out / "flagged.csv").exists()
+
+
+def test_ci_runs_the_test_command_of_the_readme():
+    words = (ROOT / ".ci/run").read_text().replace("\n", " && ")
+    assert WITH_TOX[0] in words
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
+        assert target.startswith("https://") or (page.parent / target).exists(), target

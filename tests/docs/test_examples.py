@@ -1,0 +1,62 @@
+"""The examples and benchmarks, run for real, in short."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(*words, **variables):
+    return subprocess.run(
+        [sys.executable, *words], env={**os.environ, **variables}, capture_output=True, text=True, check=False
+    )
+
+
+def test_torch_example_finds_most_flipped_digits(tmp_path):
+    done = run(ROOT / "examples/torch/train.py", "--epochs", "6", "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    recall = float(done.stdout.partition("recall ")[2].split()[0])
+    assert recall > 0.95
+    assert (tmp_path / "flagged.csv").exists()
+
+
+def test_torch_example_reads_fashion_mnist(tmp_path):
+    import gzip
+
+    import numpy as np
+
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 10, 200).astype(np.uint8)
+    for name, content in (
+        ("images-idx3", bytes(16) + bytes(200 * 28 * 28)),
+        ("labels-idx1", bytes(8) + labels.tobytes()),
+    ):
+        with gzip.open(tmp_path / f"train-{name}-ubyte.gz", "wb") as file:
+            file.write(content)
+    options = ["--dataset", "fashion-mnist", "--folder", tmp_path, "--epochs", "1", "--samples", "150"]
+    done = run(ROOT / "examples/torch/train.py", *options, "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert len((tmp_path / "out/aum_values.csv").read_text().splitlines()) == 151
+
+
+def test_streams_are_those_of_the_live_reference():
+    done = run(ROOT / "benchmarks/against_reference.py", "--streams", "40")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.startswith("40 of 40 streams equal to the bit")
+
+
+def test_find_quality_prints_its_table(tmp_path):
+    done = run(ROOT / "benchmarks/find_quality.py", "--seeds", "1", "--folder", tmp_path / "nowhere")
+    assert done.returncode == 0, done.stderr
+    cells = done.stdout.splitlines()[2].split("|")
+    assert cells[1].strip() == "digits, 10 %, 0"
+    assert float(cells[3]) > 0.99
+
+
+def test_speed_prints_its_tables():
+    done = run(ROOT / "benchmarks/speed.py", "--rounds", "1", "--seconds", "0.001")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("`accumulate`, B=256") == 4
+    assert done.stdout.count("| per sample") == 3
