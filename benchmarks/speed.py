@@ -127,11 +127,10 @@ def targets_table(cells: list[Cell]) -> list[str]:
 
 def settings(arguments: argparse.Namespace) -> str:
     """What the figures were measured with."""
-    return (
-        f"Python {platform.python_version()}, NumPy {np.__version__}, PyTorch {torch.__version__}, {cpu()}, one thread; "
-        f"best of {arguments.rounds} rounds of {arguments.seconds} s each; float32 logits, up to 16 batches of them in turn "
-        f"(64 MiB); 50,000 samples, all seen before."
-    )
+    versions = f"Python {platform.python_version()}, NumPy {np.__version__}, PyTorch {torch.__version__}"
+    rounds = f"best of {arguments.rounds} rounds of {arguments.seconds} s each"
+    batches = "float32 logits, up to 16 batches of them in turn (64 MiB); 50,000 samples, all seen before"
+    return f"{versions}, {cpu()}, one thread; {rounds}; {batches}."
 
 
 def cpu() -> str:
