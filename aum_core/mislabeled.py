@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from aum_core.sample_index import SampleId
+
 __all__ = ["Findings", "find_mislabeled"]
 
 _RESULTS = ("aum_values.csv", "flagged.csv", "run.json")
@@ -82,7 +84,7 @@ def find_mislabeled(
     seed: int = 0,
     percentile: float = 99.0,
     combine: Combine = "all",
-    sample_ids: Sequence[int | str] | None = None,
+    sample_ids: Sequence[SampleId] | NDArray[Any] | None = None,
     class_names: Sequence[str] | None = None,
     calculator: Callable[[str | os.PathLike[str]], AUMCalculator] = AUMCalculator,
     metadata: Mapping[str, Any] | None = None,
@@ -173,7 +175,7 @@ def find_mislabeled(
     return findings
 
 
-def _names(sample_ids: Sequence[int | str] | None, num_samples: int) -> NDArray[Any]:
+def _names(sample_ids: Sequence[SampleId] | NDArray[Any] | None, num_samples: int) -> NDArray[Any]:
     if sample_ids is None:
         return np.arange(num_samples)
     ids = as_ids(sample_ids)

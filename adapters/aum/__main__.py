@@ -1,0 +1,7 @@
+"""``python -m aum``."""
+
+import sys
+
+from aum.cli import main
+
+sys.exit(main())

@@ -1,0 +1,126 @@
+"""What the user reads at the end: the most suspicious samples, what was found, and what to make of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from aum.finding.labelled_data import LabelledData
+    from aum_core import Findings
+
+__all__ = ["print_findings"]
+
+_WIDE = 10_000
+
+
+def print_findings(
+    findings: Findings,
+    data: LabelledData,
+    *,
+    top: int,
+    out: Path,
+    flipped: NDArray[np.bool_] | None,
+    check: dict[str, Any] | None,
+) -> None:
+    """Print the table and the summary to stdout."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=_WIDE)  # a file or a pipe has no edge to cut ids off at
+    if top:
+        console.print(_table(findings, data, top, flipped))
+    lines = _summary(findings, data)
+    if check is not None:
+        lines += _check_lines(check)
+    for line in [*lines, *_files(out, check is not None)]:
+        console.print(Text(line), soft_wrap=True)
+
+
+def _table(findings: Findings, data: LabelledData, top: int, flipped: NDArray[np.bool_] | None) -> Table:
+    table = Table(title="Most suspicious samples", title_justify="left", box=box.SIMPLE, pad_edge=False)
+    table.add_column("rank", justify="right")
+    table.add_column("sample id", overflow="fold")
+    table.add_column("given label", overflow="fold")
+    table.add_column("suggested label", overflow="fold")
+    table.add_column("AUM", justify="right", no_wrap=True)
+    table.add_column("flagged")
+    if flipped is not None:
+        table.add_column("flipped by us")
+    for rank, row in enumerate(findings.most_suspicious(top).tolist(), start=1):
+        cells = [
+            str(rank),
+            _printable(str(findings.sample_ids[row])),
+            _printable(str(data.classes[findings.targets[row]])),
+            _printable(str(data.classes[findings.suggested[row]])),
+            "not measured" if np.isnan(findings.aums[row]) else f"{findings.aums[row]:.3f}",
+            _yes(findings.flagged[row]),
+        ]
+        if flipped is not None:
+            cells.append(_yes(flipped[row]))
+        table.add_row(*map(Text, cells))  # as Text, or an id such as "[red]" would be taken for a colour
+    return table
+
+
+def _printable(text: str) -> str:
+    """Write out what would move a terminal's cursor or break a line."""
+    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
+
+
+def _yes(value: object) -> str:
+    return "yes" if value else "no"
+
+
+def _summary(findings: Findings, data: LabelledData) -> list[str]:
+    cut, size = findings.cut, len(findings.aums)
+    flagged, undecided = int(findings.flagged.sum()), int(cut.undecided.sum())
+    cutoffs = ", ".join(f"{each:.3f}" for each in cut.cutoffs)
+    rule = f"the {cut.percentile:g}th percentile of {cut.size} labels made wrong on purpose in each run"
+    lines = [
+        f"Data      {_printable(data.source)}: {size} samples, {_shape(data)}",
+        f"Flagged   {flagged} labels of {size} ({flagged / size:.1%})",
+        f"Cut-offs  AUM below {cutoffs} ({rule})",
+    ]
+    if undecided:
+        lines.append(f"Unjudged  {undecided} samples that no run could judge; more --runs or --epochs judge all")
+    if flagged > size / 2:
+        lines.append("Beware    more than half is flagged: the network hardly learnt to tell these classes apart")
+    lines += [
+        "AUM       how far the given label's score was above the best other one, on average over training;",
+        "          negative: the network mostly believed in another label",
+        "A low AUM means: look at me. Some flagged labels are right, of samples that are rare or hard.",
+        "Review them before you remove or change any.",
+    ]
+    return lines
+
+
+def _shape(data: LabelledData) -> str:
+    return f"{data.features.shape[1]} features, {len(data.classes)} classes"
+
+
+def _check_lines(check: dict[str, Any]) -> list[str]:
+    precision = "nothing was flagged" if check["precision"] is None else f"{check['precision']:.3f}"
+    return [
+        "",
+        f"Self-check: {check['flipped']} labels were flipped first",
+        f"  AUROC              {check['auroc']:.4f}   how often a flipped label ranks as more suspicious than another",
+        f"  average precision  {check['average_precision']:.4f}   of the ranking",
+        f"  precision          {precision:<8} share of the flagged labels that were flipped",
+        f"  recall             {check['recall']:<8.3f} share of the flipped labels that were flagged",
+        "The labels above and in the files include the flipped ones. A label that was wrong already counts against the",
+        "precision here. To search your data as they are, leave --flip-labels out.",
+    ]
+
+
+def _files(out: Path, checked: bool) -> list[str]:
+    note = " (with the self-check)" if checked else ""
+    folder = _printable(str(out))
+    return ["", f"Files in {folder}: flagged.csv, aum_values.csv, run.json{note}, and the state of the runs"]
