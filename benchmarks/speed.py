@@ -16,12 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pages
 import reference
 import torch
 from memory import memory_table
 
-DOCS = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
-BEGIN, END = "<!-- written by benchmarks/speed.py -->", "<!-- end -->"
 BATCH_SIZES, NUM_CLASSES = (64, 256, 1024), (10, 100, 1000, 50_000)
 OURS = ("update", "accumulate", "accumulate_list", "bare", "margins", "argmax")
 
@@ -140,20 +139,12 @@ def cpu() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def write_into_docs(text: str) -> None:
-    """Put the tables between their marks."""
-    page = DOCS.read_text(encoding="utf-8")
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    DOCS.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
-
-
 def main() -> None:
     """Measure, print, and write into the docs if wished."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.15, help="of each figure in each round")
-    parser.add_argument("--write", action="store_true", help=f"put the tables into {DOCS.name}")
+    parser.add_argument("--write", action="store_true", help="put the tables into docs/benchmarks.md")
     arguments = parser.parse_args()
 
     sides = Side(reference.command()), Side([sys.executable])
@@ -178,7 +169,7 @@ def main() -> None:
     )
     print(text)
     if arguments.write:
-        write_into_docs(text)
+        pages.write("benchmarks.md", text)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BATCH_SIZE", "add_noise", "describe", "network", "scaled"]
 
-BATCH_SIZE = 32
+BATCH_SIZE = 64
 _LIMIT = 3.0
 _LENGTH = 4.0
 _NOISE = 0.5
