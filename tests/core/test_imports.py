@@ -97,6 +97,21 @@ else:
     modules_after(bare(bare_folder, code), "-I", "-S")
 
 
+def test_the_command_tells_what_it_lacks(bare_folder):
+    import aum
+
+    (bare_folder / "aum").symlink_to(Path(aum.__file__).parent, target_is_directory=True)
+    code = bare(bare_folder, "from aum.cli import main; sys.exit(main(sys.argv[1:]))")
+    for words, code_wanted, out, err in (
+        (["--version"], 0, f"aum {aum_core.__version__}\n", ""),
+        (["find", "digits"], 2, "", "aum find: error: needs scikit-learn: pip install 'aum[find]'\n"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", "-c", code, *words], capture_output=True, text=True, check=False, timeout=60
+        )
+        assert (done.returncode, done.stdout, done.stderr) == (code_wanted, out, err)
+
+
 def test_an_import_error_inside_a_framework_passes_untouched(bare_folder):
     import aum
 
