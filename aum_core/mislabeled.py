@@ -155,10 +155,10 @@ def find_mislabeled(
     regular = np.array([run.regular for run in plan.runs])
     description = {
         "job": "find_mislabeled",
+        **_describe([each for _, _, each in measured]),
         "samples": plan.num_samples,
         "num_classes": num_classes,
         "class_names": labels.tolist(),
-        "per_run": [each for _, _, each in measured],
         "cut": cut.choices(),
         **(metadata or {}),
     }
@@ -229,6 +229,14 @@ def _measure(
     aums = np.full(plan.num_samples, np.nan)
     aums[totals.sample_ids] = totals.aums
     return aums, rivals, {**calculator.describe(), "unmeasured": int(np.isnan(aums).sum())}
+
+
+def _describe(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What is the same in all runs, the sums of what is counted, and both kinds of counts by run."""
+    counted = ("measurements", "left_out")
+    same = {name: runs[0][name] for name in ("aum_version", "framework", "options")}
+    sums = {name: sum(run[name] for run in runs) for name in counted}
+    return {**same, **sums, "per_run": [{name: run[name] for name in (*counted, "unmeasured")} for run in runs]}
 
 
 def _mean_where(values: NDArray[np.float64], chosen: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -337,7 +337,13 @@ def find_mislabeled(
         combine=combine,
         sample_ids=sample_ids,
         class_names=[str(each) for each in known],
-        metadata={"classifier": _describe(make(seed)), "epochs": epochs, "batch_size": batch_size, **(metadata or {})},
+        metadata={
+            "framework": "scikit-learn",
+            "classifier": _describe(make(seed)),
+            "epochs": epochs,
+            "batch_size": batch_size,
+            **(metadata or {}),
+        },
     )
 
 

@@ -53,7 +53,7 @@ def test_flipped_labels_are_found_and_corrected(framework, data, tmp_path):
     assert flipped[findings.most_suspicious(40)].all()
     assert np.isfinite(findings.aums).all()
     np.testing.assert_array_equal(findings.keep, ~findings.flagged)
-    assert findings.run["per_run"][0]["framework"] == framework.name
+    assert findings.run["framework"] == framework.name
 
 
 def test_files_of_the_job(data, framework, tmp_path):
@@ -251,8 +251,9 @@ def test_non_finite_margins_are_told_in_run_json(tmp_path):
     with pytest.warns(RuntimeWarning, match="not finite"):
         findings = find_mislabeled(train, [0, 1] * 10, 2, save_dir=tmp_path)
     assert [run["left_out"] for run in findings.run["per_run"]] == [1, 1]
+    assert findings.run["left_out"] == 2
 
 
 def test_version_is_told(tmp_path):
     findings = find_mislabeled(scripted(lambda *_: 1.0), [0, 1] * 10, 2, save_dir=tmp_path)
-    assert findings.run["per_run"][0]["aum_version"] == aum_core.__version__
+    assert findings.run["aum_version"] == aum_core.__version__
