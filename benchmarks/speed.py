@@ -1,7 +1,7 @@
 """How fast and how large, against PyPI `aum` 1.0.2 and against the bare NumPy work: ratios, measured in one run.
 
 Two processes, one with the reference and one with ours, take turns on the same batches, so that a busy machine
-slows both. A figure is the median of the calls of a round, in the best of the rounds.
+slows both. Tables have the best of the rounds; targets are shown with the median of the rounds beside it.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
+from typing import Any
 
-import numpy as np
 import pages
 import reference
-import torch
-from memory import memory_table
+from memory import measure_memory, memory_table
+from ranking import measure_ranking, ranking_table
 
 BATCH_SIZES, NUM_CLASSES = (64, 256, 1024), (10, 100, 1000, 50_000)
 OURS = ("update", "accumulate", "accumulate_list", "bare", "margins", "argmax")
@@ -28,7 +29,8 @@ OURS = ("update", "accumulate", "accumulate_list", "bare", "margins", "argmax")
 class Side:
     """A worker process."""
 
-    def __init__(self, command: list[str | Path]) -> None:
+    def __init__(self, name: str, command: list[str | Path]) -> None:
+        self._name = name
         self._process = subprocess.Popen(
             [*command, Path(__file__).with_name("worker.py")],
             stdin=subprocess.PIPE,
@@ -36,15 +38,25 @@ class Side:
             text=True,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
+        self.versions = self._checked()
 
-    def ask(self, *words: object) -> float:
+    def _checked(self) -> dict[str, str]:
+        told = self.ask("describe")
+        if told["side"] != self._name or told["threads"] != 1:
+            raise SystemExit(f"want {self._name} with one thread, found {told}")
+        versions: dict[str, str] = told["versions"]
+        return versions
+
+    def ask(self, *words: object) -> Any:
         """Send a line and wait for the answer."""
         assert self._process.stdin is not None  # noqa: S101 # for the type checker
         assert self._process.stdout is not None  # noqa: S101 # for the type checker
         self._process.stdin.write(json.dumps(words) + "\n")
         self._process.stdin.flush()
-        answer: float = json.loads(self._process.stdout.readline())
-        return answer
+        answer = self._process.stdout.readline()
+        if not answer:
+            raise SystemExit(f"the process of {self._name} ended, see its message above")
+        return json.loads(answer)
 
     def close(self) -> None:
         """End the process."""
@@ -53,12 +65,37 @@ class Side:
 
 @dataclass
 class Cell:
-    """Microseconds per call for one shape."""
+    """Seconds per call for one shape: of each thing that was timed, a figure of each round."""
 
     batch_size: int
     num_classes: int
-    reference: float
-    ours: dict[str, float]
+    rounds: dict[str, list[float]]
+
+    def micro(self, what: str) -> float:
+        """Microseconds in the best round."""
+        return min(self.rounds[what]) * 1e6
+
+    def ratios(self, what: str, other: str) -> tuple[float, float]:
+        """How many times the time of `other` it took: of the best rounds, and of the median ones."""
+        one, two = self.rounds[what], self.rounds[other]
+        return min(one) / min(two), median(one) / median(two)
+
+
+@dataclass
+class Target:
+    """A figure to hold, and what was measured."""
+
+    what: str
+    sign: str
+    wanted: float
+    measured: float
+    typical: float
+
+    def line(self) -> str:
+        """A row of the table."""
+        met = self.measured >= self.wanted if self.sign == ">=" else self.measured <= self.wanted
+        cells = [self.what, f"{self.sign} {self.wanted:g}", f"{self.measured:.1f}", f"{self.typical:.1f}"]
+        return "| " + " | ".join([*cells, "met" if met else "**missed**"]) + " |"
 
 
 def measure(sides: tuple[Side, Side], batch_size: int, num_classes: int, rounds: int, seconds: float) -> Cell:
@@ -66,76 +103,116 @@ def measure(sides: tuple[Side, Side], batch_size: int, num_classes: int, rounds:
     theirs, ours = sides
     for side in sides:
         side.ask("shape", batch_size, num_classes)
-    best = dict.fromkeys(("reference", *OURS), float("inf"))
+    times: dict[str, list[float]] = {what: [] for what in ("reference", *OURS)}
     for _ in range(rounds):
-        best["reference"] = min(best["reference"], theirs.ask("time", "update", seconds))
+        times["reference"].append(theirs.ask("time", "update", seconds))
         for what in OURS:
-            best[what] = min(best[what], ours.ask("time", what, seconds))
-    micro = {what: value * 1e6 for what, value in best.items()}
-    return Cell(batch_size, num_classes, micro.pop("reference"), micro)
+            times[what].append(ours.ask("time", what, seconds))
+    return Cell(batch_size, num_classes, times)
+
+
+def measure_all(rounds: int, seconds: float) -> tuple[list[Cell], str]:
+    """Time all shapes; what both sides ran on."""
+    sides = theirs, ours = Side("reference", reference.command()), Side("ours", [sys.executable])
+    cells = []
+    for num_classes in NUM_CLASSES:
+        for batch_size in BATCH_SIZES:
+            print(f"B={batch_size} C={num_classes}", file=sys.stderr)
+            cells.append(measure(sides, batch_size, num_classes, rounds, seconds))
+    for side in sides:
+        side.close()
+    return cells, both_versions(ours.versions, theirs.versions)
+
+
+def both_versions(ours: dict[str, str], theirs: dict[str, str]) -> str:
+    """Versions, and where the reference has another."""
+    return ", ".join(
+        f"{name} {ours[name]}" + (f" (reference: {theirs[name]})" if theirs[name] != ours[name] else "")
+        for name in ours
+    )
 
 
 def speed_table(cells: list[Cell]) -> list[str]:
     """Microseconds, and how many times the reference's speed."""
     lines = [
-        "| B | C | reference `update` | `update` | | `accumulate` | | with a list of ids | | bare NumPy | of it |",
+        "| B | C | reference `update` | `update` | | `accumulate` | | with a list of ids | | bare NumPy | times it |",
         "|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for cell in cells:
-        row = [f"{cell.batch_size}", f"{cell.num_classes:,}", f"{cell.reference:,.0f} µs"]
+        row = [f"{cell.batch_size}", f"{cell.num_classes:,}", f"{cell.micro('reference'):,.0f} µs"]
         for what in ("update", "accumulate", "accumulate_list"):
-            row += [f"{cell.ours[what]:,.0f} µs", f"{cell.reference / cell.ours[what]:.1f}x"]
-        row += [f"{cell.ours['bare']:,.0f} µs", f"{cell.ours['accumulate'] / cell.ours['bare']:.2f}"]
+            row += [f"{cell.micro(what):,.0f} µs", f"{cell.ratios('reference', what)[0]:.1f}x"]
+        row += [f"{cell.micro('bare'):,.0f} µs", f"{cell.ratios('accumulate', 'bare')[0]:.2f}"]
         lines.append("| " + " | ".join(row) + " |")
     return lines
 
 
 def margins_table(cells: list[Cell]) -> list[str]:
     """Margins alone, against one bare pass."""
-    lines = ["| B | C | one `argmax` | margins | of it |", "|---:|---:|---:|---:|---:|"]
+    lines = ["| B | C | one `argmax` | margins | margins / `argmax` |", "|---:|---:|---:|---:|---:|"]
     for cell in cells:
-        argmax, margins = cell.ours["argmax"], cell.ours["margins"]
-        lines.append(
-            f"| {cell.batch_size} | {cell.num_classes:,} | {argmax:,.1f} µs | {margins:,.1f} µs "
-            f"| {margins / argmax:.2f} |"
-        )
+        row = [f"{cell.batch_size}", f"{cell.num_classes:,}"]
+        row += [f"{cell.micro('argmax'):,.1f} µs", f"{cell.micro('margins'):,.1f} µs"]
+        lines.append("| " + " | ".join([*row, f"{cell.ratios('margins', 'argmax')[0]:.2f}"]) + " |")
     return lines
 
 
-def targets_table(cells: list[Cell]) -> list[str]:
+def targets(cells: list[Cell]) -> list[Target]:
     """What is wanted, and what was measured."""
     at = {(cell.batch_size, cell.num_classes): cell for cell in cells}
-    rows: list[tuple[str, str, float, bool]] = []
-    for classes in (10, 100, 1000):
-        speed = at[256, classes].reference / at[256, classes].ours["update"]
-        rows.append((f"`update`, B=256, C={classes}: times the reference", ">= 8", speed, speed >= 8))
-    for classes, wanted in ((10, 35), (100, 35), (1000, 25), (50_000, 10)):
-        speed = at[256, classes].reference / at[256, classes].ours["accumulate"]
-        rows.append((f"`accumulate`, B=256, C={classes}: times the reference", f">= {wanted}", speed, speed >= wanted))
-    small = at[64, 10]
-    fixed = small.ours["accumulate"] / small.ours["bare"]
-    rows.append(("`accumulate`, B=64, C=10: times the bare NumPy work", "<= 2.5", fixed, fixed <= 2.5))
-    wide = [cell for cell in cells if cell.batch_size * cell.num_classes >= 100_000]
-    for cell in wide:
-        passes = cell.ours["margins"] / cell.ours["argmax"]
-        name = f"margins, B={cell.batch_size}, C={cell.num_classes}: times one `argmax`"
-        rows.append((name, "<= 3", passes, passes <= 3))
-    lines = ["| what | wanted | measured | |", "|---|---:|---:|---|"]
-    return lines + [f"| {n} | {w} | {value:.1f} | {'met' if met else 'missed'} |" for n, w, value, met in rows]
+    found = []
+    for what, num_classes, wanted in (
+        ("update", 10, 8),
+        ("update", 100, 8),
+        ("update", 1000, 8),
+        ("accumulate", 10, 35),
+        ("accumulate", 100, 35),
+        ("accumulate", 1000, 25),
+        ("accumulate", 50_000, 10),
+    ):
+        cell = at[256, num_classes]
+        name = f"`{what}`, B=256, C={num_classes:,}: times the reference's speed"
+        found.append(Target(name, ">=", wanted, *cell.ratios("reference", what)))
+    name = "`accumulate`, B=64, C=10: times the bare NumPy work"
+    found.append(Target(name, "<=", 2.5, *at[64, 10].ratios("accumulate", "bare")))
+    for cell in cells:
+        if cell.batch_size * cell.num_classes >= 100_000:
+            name = f"margins, B={cell.batch_size}, C={cell.num_classes:,}: times one `argmax`"
+            found.append(Target(name, "<=", 3, *cell.ratios("margins", "argmax")))
+    return found
 
 
-def settings(arguments: argparse.Namespace) -> str:
+def all_targets(cells: list[Cell], memory: list[tuple[str, float, float]], ranked: dict[str, Any]) -> list[Target]:
+    """Those of speed, of memory and of the ranking."""
+    found = targets(cells)
+    kept = {kind: ours for kind, ours, _ in memory}
+    for kind in ("dense", "sparse"):
+        found.append(Target(f"totals, {kind} int ids: bytes per sample", "<=", 40, kept[kind], kept[kind]))
+    times = min(ranked["pandas"]) / min(ranked["ours"])
+    typical = median(ranked["pandas"]) / median(ranked["ours"])
+    name = f"ranking of {ranked['size']:,} samples: times the speed of pandas"
+    return [*found, Target(name, ">=", 3, times, typical)]
+
+
+def settings(arguments: argparse.Namespace, versions: str) -> str:
     """What the figures were measured with."""
-    versions = f"Python {platform.python_version()}, NumPy {np.__version__}, PyTorch {torch.__version__}"
-    rounds = f"best of {arguments.rounds} rounds of {arguments.seconds} s each"
-    batches = "float32 logits, up to 16 batches of them in turn (64 MiB); 50,000 samples, all seen before"
-    return f"{versions}, {cpu()}, one thread; {rounds}; {batches}."
+    how = f"{versions}; {cpu()}, one thread, processor time; `compressed=True` on both sides"
+    rounds = (
+        f"Best of {arguments.rounds} rounds of {arguments.seconds:g} s for each figure; in a round, the median of "
+        "groups of calls that make 4,096 samples"
+    )
+    batches = (
+        "float32 logits and random targets, up to 16 batches in turn (64 MiB, but at least two batches), so mostly not "
+        "in the nearest cache; 50,000 samples, all seen before"
+    )
+    return f"{how}. {rounds}. {batches}."
 
 
 def cpu() -> str:
     """Name of the processor."""
     info = Path("/proc/cpuinfo")
-    names = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
 
 
@@ -144,29 +221,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.15, help="of each figure in each round")
+    parser.add_argument(
+        "--ranked", type=int, default=1_000_000, metavar="N", help="samples to rank; the target is for 10M"
+    )
     parser.add_argument("--write", action="store_true", help="put the tables into docs/benchmarks.md")
     arguments = parser.parse_args()
 
-    sides = Side(reference.command()), Side([sys.executable])
-    if [side.ask("is_ours") for side in sides] != [False, True]:
-        raise SystemExit("the two sides are not the reference and ours")
-    cells = []
-    for num_classes in NUM_CLASSES:
-        for batch_size in BATCH_SIZES:
-            print(f"B={batch_size} C={num_classes}", file=sys.stderr)
-            cells.append(measure(sides, batch_size, num_classes, arguments.rounds, arguments.seconds))
-    for side in sides:
-        side.close()
+    cells, versions = measure_all(arguments.rounds, arguments.seconds)
     print("memory", file=sys.stderr)
+    memory = measure_memory()
+    print("ranking", file=sys.stderr)
+    ranked = measure_ranking(arguments.ranked, min(arguments.rounds, 3))
     tables = {
-        "Targets": targets_table(cells),
-        "A call, in microseconds": speed_table(cells),
+        "Targets": [
+            "| what | wanted | measured | median of the rounds | |",
+            "|---|---:|---:|---:|---|",
+            *(each.line() for each in all_targets(cells, memory, ranked)),
+        ],
+        "A call": speed_table(cells),
         "Margins alone": margins_table(cells),
-        "Memory": memory_table(),
+        "Memory": memory_table(memory),
+        "Ranking": ranking_table(ranked),
     }
-    text = "\n\n".join(
-        [settings(arguments), *(f"## {title}\n\n" + "\n".join(lines) for title, lines in tables.items())]
-    )
+    sections = [f"## {title}\n\n" + "\n".join(lines) for title, lines in tables.items()]
+    text = "\n\n".join([settings(arguments, versions), *sections])
     print(text)
     if arguments.write:
         pages.write("benchmarks.md", text)

@@ -20,10 +20,12 @@ from aum import AUMCalculator
 
 ALPHABET = ["a", "B", "7", "0", " ", ",", '"', "'", "\n", "\u00fc", "\N{SNOWMAN}", "\U0001f408", "-", "."]
 KINDS = ("dense", "sparse", "beyond 64 bits", "strings", "ints and strings")
+# Powers of ten: margins and their sums stay finite, as a stream is no longer than a dozen batches.
+EXTREMES = {"float32": (-42, 36), "float64": (-320, 305)}
 
 
 def population(kind: str, generator: np.random.Generator) -> list[Any]:
-    """Different ids of a kind."""
+    """Different ids of a kind, negative ones among the scattered."""
     size = int(generator.integers(5, 120))
     if kind == "dense":
         return list(range(size))
@@ -37,23 +39,46 @@ def population(kind: str, generator: np.random.Generator) -> list[Any]:
     return strings if kind == "strings" else strings + sparse[: size // 2]
 
 
-def stream(number: int) -> tuple[str, list[tuple[torch.Tensor, torch.Tensor, list[Any]]]]:
-    """The kind of ids and the batches of a stream: never a batch of one, which the reference cannot take."""
+def magnitudes(dtype: str, generator: np.random.Generator) -> tuple[str, float, float]:
+    """The kind of logits, and between which powers of ten their scales lie."""
+    low, high = EXTREMES[dtype]
+    kind = generator.choice(["plain", "one extreme scale", "all scales at once", "tied"], p=[0.4, 0.2, 0.2, 0.2])
+    if kind == "all scales at once":
+        return str(kind), low, high
+    power = generator.uniform(low, high) if kind == "one extreme scale" else generator.uniform(-6, 6)
+    return str(kind), power, power
+
+
+def logits_of(
+    shape: tuple[int, int], dtype: str, scales: tuple[str, float, float], generator: np.random.Generator
+) -> Any:
+    """Logits of one batch. Tied ones are small whole numbers: both sides take the first of the largest others."""
+    kind, low, high = scales
+    if kind == "tied":
+        return torch.from_numpy(generator.integers(-2, 3, shape).astype(dtype))
+    powers = generator.uniform(low, high, shape)
+    return torch.from_numpy((generator.uniform(-9, 9, shape) * 10.0**powers).astype(dtype))
+
+
+def stream(number: int) -> tuple[list[str], list[tuple[torch.Tensor, torch.Tensor, list[Any]]]]:
+    """What is special about a stream, and its batches: never one of one sample, which the reference cannot take."""
     generator = np.random.default_rng(number)
     kind = KINDS[number % len(KINDS)]
     ids = population(kind, generator)
     num_classes = int(generator.choice([2, 3, 10, 57, 300]))
-    dtype = torch.float64 if generator.random() < 0.3 else torch.float32
-    scale = 10.0 ** generator.uniform(-6, 6)
+    dtype = "float64" if generator.random() < 0.3 else "float32"
+    scales = magnitudes(dtype, generator)
     repeats = bool(generator.random() < 0.4)
+    target_shape = (-1, 1) if generator.random() < 0.2 else (-1,)
     batches = []
     for _ in range(int(generator.integers(2, 12))):
         size = int(generator.integers(2, 40)) if repeats else int(generator.integers(2, min(40, len(ids)) + 1))
         chosen = generator.choice(len(ids), size, replace=repeats)
-        logits = torch.from_numpy(generator.normal(0, scale, (size, num_classes))).to(dtype)
-        targets = torch.from_numpy(generator.integers(0, num_classes, size))
+        logits = logits_of((size, num_classes), dtype, scales, generator)
+        targets = torch.from_numpy(generator.integers(0, num_classes, size)).reshape(target_shape)
         batches.append((logits, targets, [ids[i] for i in chosen]))
-    return kind, batches
+    special = [f"{kind} ids", f"{scales[0]} logits", dtype, *(["ids repeated in a batch"] if repeats else [])]
+    return special, batches
 
 
 def exact(record: Any) -> list[Any]:
@@ -64,7 +89,7 @@ def exact(record: Any) -> list[Any]:
 
 def run(number: int, folder: Path) -> None:
     """Feed one stream, and write what came of it."""
-    kind, batches = stream(number)
+    special, batches = stream(number)
     checksum = hashlib.sha256()
     calculator = AUMCalculator(str(folder), compressed=False)
     updates = []
@@ -75,15 +100,16 @@ def run(number: int, folder: Path) -> None:
     calculator.finalize()
     counts = sorted((repr(key), value) for key, value in dict(calculator.counts).items())
     sums = sorted((repr(key), float(value).hex()) for key, value in dict(calculator.sums).items())
-    told = {"kind": kind, "input": checksum.hexdigest(), "updates": updates, "counts": counts, "sums": sums}
-    (folder / "told.json").write_text(json.dumps(told))
+    told = {"special": special, "input": checksum.hexdigest(), "updates": updates, "counts": counts, "sums": sums}
+    told["records"] = [exact(record) for record in calculator.records]
+    (folder / "told.json").write_text(json.dumps(told), encoding="utf-8")
 
 
 def main() -> None:
     """Run all streams, a folder each."""
     torch.set_num_threads(1)
     folder, count = Path(sys.argv[1]), int(sys.argv[2])
-    (folder / "side.txt").write_text("ours" if hasattr(AUMCalculator, "accumulate") else "reference")
+    (folder / "side.txt").write_text("ours" if hasattr(AUMCalculator, "accumulate") else "reference", encoding="utf-8")
     for number in range(count):
         own = folder / f"{number:04}"
         own.mkdir()

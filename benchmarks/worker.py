@@ -6,10 +6,11 @@ It knows no more than PyTorch, NumPy and a calculator, so that it runs with the 
 from __future__ import annotations
 
 import json
+import platform
 import statistics
 import sys
-import tempfile
-from time import perf_counter
+from itertools import cycle, islice
+from time import process_time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,24 +23,27 @@ if TYPE_CHECKING:
 
 NUM_SAMPLES = 50_000
 POOL_BYTES = 64 * 2**20
+GROUP_SAMPLES = 4096
 
 
 class Bench:
     """Batches of one shape, and a calculator that has seen all of their samples before."""
 
     def __init__(self) -> None:
-        self._calculator = AUMCalculator(tempfile.mkdtemp(), compressed=True)
+        self._calculator = AUMCalculator("unused", compressed=True)
         self._sums, self._counts = np.zeros(NUM_SAMPLES), np.zeros(NUM_SAMPLES, np.int64)
         ids = list(range(NUM_SAMPLES))
         for start in range(0, NUM_SAMPLES, 500):
             self._calculator.update(torch.zeros(500, 2), torch.zeros(500, dtype=torch.int64), ids[start : start + 500])
 
-    def is_ours(self) -> bool:
-        """Tell which of the two `aum` this is."""
-        return hasattr(AUMCalculator, "accumulate")
+    def describe(self) -> dict[str, Any]:
+        """Tell which of the two `aum` this is, and what it runs on."""
+        side = "ours" if hasattr(AUMCalculator, "accumulate") else "reference"
+        versions = {"Python": platform.python_version(), "NumPy": np.__version__, "PyTorch": torch.__version__}
+        return {"side": side, "threads": torch.get_num_threads(), "versions": versions}
 
     def shape(self, batch_size: int, num_classes: int) -> None:
-        """Make batches of this shape: several, so that they are not all in the cache."""
+        """Make batches of this shape: several, so that no logits are still in the nearest cache."""
         generator = np.random.default_rng(0)
         count = max(2, min(16, POOL_BYTES // (4 * batch_size * num_classes)))
         self._batches = []
@@ -48,6 +52,7 @@ class Bench:
             targets = generator.integers(0, num_classes, batch_size)
             ids = generator.choice(NUM_SAMPLES, batch_size, replace=False)
             self._batches.append((torch.from_numpy(logits), torch.from_numpy(targets), torch.from_numpy(ids)))
+        self._group = GROUP_SAMPLES // batch_size
 
     def update(self) -> list[Callable[[], Any]]:
         """Calls of `update`, records and all; ids as a list, as the reference wants them."""
@@ -89,16 +94,28 @@ class Bench:
         return lambda: function(*arguments)
 
     def time(self, what: str, seconds: float) -> float:
-        """Median seconds of a call, over about `seconds` of calls that take the batches in turn."""
+        """Seconds of a call: the median of groups of calls that take the batches in turn, for about `seconds`.
+
+        A group has as many calls as make 4,096 samples, and ends with a look at the totals: `accumulate` leaves part
+        of its work to later calls, and a call timed by itself would not show it. Time is the processor's, so that
+        other programs on the machine count for less.
+        """
         calls = getattr(self, what)()
-        times: list[float] = []
-        end = perf_counter() + seconds
-        while len(times) < len(calls) + 1 or perf_counter() < end:
-            call = calls[len(times) % len(calls)]
-            start = perf_counter()
+        turns = cycle(calls)
+        for call in islice(turns, min(len(calls), self._group)):
             call()
-            times.append(perf_counter() - start)
-        return statistics.median(times[1:])
+        self._settle()
+        times: list[float] = []
+        while not times or sum(times) < seconds:
+            start = process_time()
+            for call in islice(turns, self._group):
+                call()
+            self._settle()
+            times.append(process_time() - start)
+        return statistics.median(times) / self._group
+
+    def _settle(self) -> None:
+        len(self._calculator.sums)
 
 
 def main() -> None:
