@@ -37,11 +37,13 @@ def commands():
 
 
 def run(command, folder):
-    """Run a command line in `folder`, with the scripts of this environment on the path."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    return subprocess.run(
-        command, shell=True, cwd=folder, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False
-    )
+    """Run a command line in `folder`, with the scripts of this environment on the path.
+
+    AUM_REQUIRE speaks of this environment; one that the command makes has what the command installs.
+    """
+    environ = {name: value for name, value in os.environ.items() if name != "AUM_REQUIRE"}
+    environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    return subprocess.run(command, shell=True, cwd=folder, env=environ, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture
