@@ -186,6 +186,35 @@ class AUMCalculator:
         ids, margins = batch.kept_part()
         self._totals.add_later(ids, margins.margin)
 
+    def add_totals(self, totals: Totals) -> None:
+        """Take in what was measured elsewhere: on a device inside a compiled step, or by another process.
+
+        Parameters
+        ----------
+        totals : Totals
+            Left as it is. Taken in twice it counts twice.
+
+        Raises
+        ------
+        ValueError
+            Where `compressed` is False: totals have no records.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> totals = Totals()
+        >>> totals.add(["cat.png"], [1.5])
+        >>> calculator = AUMCalculator(tempfile.mkdtemp())
+        >>> calculator.add_totals(totals)
+        >>> calculator.counts["cat.png"]
+        1
+        """
+        if not isinstance(totals, Totals):
+            raise TypeError(f"totals: {type(totals).__name__}, want aum_core.Totals")
+        if self._log is not None:
+            raise ValueError("totals: they have no records, want AUMCalculator(save_dir, compressed=True)")
+        self._totals.include(totals)
+
     def finalize(self, save_dir: str | os.PathLike[str] | None = None) -> None:
         """Write the files of the run: each appears whole or not at all.
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from aum_core.calculator import AUMCalculator
 from aum_core.files import write_json
-from aum_core.rivals import Rivals
+from aum_core.rivals import Rivals, check_rows
 from aum_core.sample_index import SampleIndex, as_ids
 from aum_core.tables import write_aum_values, write_table
 from aum_core.thresholds import Combine, Cut, ThresholdPlan, ThresholdRun
@@ -42,7 +42,7 @@ class Findings:
         AUM averaged over the runs in which the sample is regular; NaN where no such run measured it.
     suggested : ndarray of shape (N,), int64
         The class that most often beat the given label in those runs (the lowest of several); the given label where
-        none ever did.
+        none ever did. -1 for all where a run gave `AUMCalculator.add_totals` its totals, which do not tell.
     cut : Cut
         With `flagged`, `keep`, the cutoffs and every choice.
     plan : ThresholdPlan
@@ -96,7 +96,8 @@ def find_mislabeled(
     train : callable ``train(targets, num_classes, calculator)``
         Trains a *fresh* classifier with `num_classes` outputs (C + 1) on `targets` (N,), and at every step calls
         ``calculator.accumulate(logits, targets, sample_ids)`` with the logits of the training forward pass and the
-        row numbers of the batch as `sample_ids`. Called once per run.
+        row numbers of the batch as `sample_ids`; or, where the margins were added up on a device, ends with
+        ``calculator.add_totals(totals)``. Called once per run.
     targets : array_like of shape (N,), ints in [0, C)
         The given labels.
     num_classes : int
@@ -213,8 +214,8 @@ def _measure(
     plan: ThresholdPlan,
     make_calculator: Callable[[str | os.PathLike[str]], AUMCalculator],
     folder: Path,
-) -> tuple[NDArray[np.float64], Rivals, dict[str, Any]]:
-    """Train one run; its AUMs (N,) by row, its rivals, and its description."""
+) -> tuple[NDArray[np.float64], Rivals | None, dict[str, Any]]:
+    """Train one run; its AUMs (N,) by row, its rivals (None where they were not all seen), and its description."""
     calculator = make_calculator(folder)
     rivals = Rivals(plan.num_samples, run.num_classes)
     calculator.observe(rivals)
@@ -225,10 +226,12 @@ def _measure(
             f"train: run {run.index} measured nothing; "
             "call calculator.accumulate(logits, targets, sample_ids) at every training step"
         )
+    check_rows(as_ids(totals.sample_ids), plan.num_samples)
     totals.save(folder / f"totals_run{run.index}.npz")
     aums = np.full(plan.num_samples, np.nan)
     aums[totals.sample_ids] = totals.aums
-    return aums, rivals, {**calculator.describe(), "unmeasured": int(np.isnan(aums).sum())}
+    all_seen = rivals.measurements == totals.measurements
+    return aums, rivals if all_seen else None, {**calculator.describe(), "unmeasured": int(np.isnan(aums).sum())}
 
 
 def _describe(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -248,10 +251,12 @@ def _mean_where(values: NDArray[np.float64], chosen: NDArray[np.bool_]) -> NDArr
     return means
 
 
-def _suggest(plan: ThresholdPlan, rivals: Sequence[Rivals]) -> NDArray[np.int64]:
+def _suggest(plan: ThresholdPlan, rivals: Sequence[Rivals | None]) -> NDArray[np.int64]:
     """The class that most often beat the label of each row, over the runs in which the row is regular."""
     pairs, counts = [], []
     for run, each in zip(plan.runs, rivals, strict=True):
+        if each is None:
+            return np.full(plan.num_samples, -1)
         rows, classes, tally = each.tally()
         real = run.regular[rows] & (classes < plan.num_classes)
         pairs.append(rows[real] * plan.num_classes + classes[real])
@@ -268,10 +273,11 @@ def _suggest(plan: ThresholdPlan, rivals: Sequence[Rivals]) -> NDArray[np.int64]
 
 def _write(findings: Findings, labels: NDArray[Any], folder: Path) -> None:
     write_aum_values(folder / "aum_values.csv", findings.sample_ids, findings.aums)
+    suggested = np.append(labels.astype(object), "")  # -1 is unknown, and comes out empty
     columns = {
         "sample_id": findings.sample_ids,
         "given_label": labels[findings.targets],
-        "suggested_label": labels[findings.suggested],
+        "suggested_label": suggested[findings.suggested],
         "aum": findings.aums,
     }
     worst_first = findings.most_suspicious(int(findings.flagged.sum()))

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from aum_core.sample_index import id_list
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from aum_core.margins import Margins
 
-__all__ = ["Rivals"]
+__all__ = ["Rivals", "check_rows"]
 
 _PENDING = 2**20
 
@@ -30,6 +32,8 @@ class Rivals:
 
     def __init__(self, num_samples: int, num_classes: int) -> None:
         self._num_samples, self._num_classes = num_samples, num_classes
+        self.measurements = 0
+        """Number of measurements seen."""
         self._pairs = np.empty(0, np.int64)
         self._counts = np.empty(0, np.int64)
         self._pending: list[NDArray[np.int64]] = []
@@ -37,24 +41,14 @@ class Rivals:
 
     def see(self, ids: Any, margins: Margins) -> None:
         """Take note of a batch; an id that is no row of the data set is an error."""
-        self._check(ids)
+        check_rows(ids, self._num_samples)
+        self.measurements += len(ids)
         beaten = margins.margin < 0
         pairs = ids[beaten] * self._num_classes + margins.other_logit[beaten]
         self._pending.append(pairs)
         self._num_pending += len(pairs)
         if self._num_pending > _PENDING:
             self._settle()
-
-    def _check(self, ids: Any) -> None:
-        inside = isinstance(ids, np.ndarray) and (not len(ids) or (ids.min() >= 0 and ids.max() < self._num_samples))
-        if not inside:
-            wrong = next(
-                each for each in list(ids) if not (isinstance(each, int | np.integer) and 0 <= each < self._num_samples)
-            )
-            raise ValueError(
-                f"sample_ids: {wrong!r} is no row of the data set, want row numbers in [0, {self._num_samples}), as "
-                "DatasetWithIndex gives them"
-            )
 
     def _settle(self) -> None:
         pairs = np.concatenate([self._pairs, *self._pending])
@@ -68,3 +62,14 @@ class Rivals:
         """Rows, classes and counts of all pairs that occurred, each (P,), sorted by row and class."""
         self._settle()
         return self._pairs // self._num_classes, self._pairs % self._num_classes, self._counts
+
+
+def check_rows(ids: Any, num_samples: int) -> None:
+    """Make an error of an id that is no row of the data set."""
+    if isinstance(ids, np.ndarray) and (not len(ids) or (ids.min() >= 0 and ids.max() < num_samples)):
+        return
+    wrong = next(each for each in id_list(ids) if not (isinstance(each, int) and 0 <= each < num_samples))
+    raise ValueError(
+        f"sample_ids: {wrong!r} is no row of the data set, want row numbers in [0, {num_samples}), as "
+        "DatasetWithIndex gives them"
+    )

@@ -1,7 +1,7 @@
 """The running sum and count of each sample's margins: all the state that a ranking needs.
 
-Sums, never averages: float64 adds margins of float32 logits without rounding, so that shards merge to the
-same bits in any order, and a mean of means would not.
+Sums, never averages: float64 adds margins of float32 logits without rounding (as long as those of one sample span
+less than eight orders of magnitude), so that shards merge to the same bits in any order, and a mean of means would not.
 """
 
 from __future__ import annotations
@@ -164,12 +164,16 @@ class Totals:
         (['a', 'b'], [4.0, 2.0], [2, 1])
         """
         merged = Totals()
-        for part in (self, other):
-            rows = merged.rows(as_ids(part.sample_ids))
-            merged._sums.values[rows] += part.sums
-            merged._counts.values[rows] += part.counts
-            merged.left_out += part.left_out
+        merged.include(self)
+        merged.include(other)
         return merged
+
+    def include(self, other: Totals) -> None:
+        """Add the sums and counts of `other` to these; samples that only `other` has come last."""
+        rows = self.rows(as_ids(other.sample_ids))
+        self._sums.values[rows] += other.sums
+        self._counts.values[rows] += other.counts
+        self.left_out += other.left_out
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save to an ``.npz`` file, without pickle, whole or not at all."""

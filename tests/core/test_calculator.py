@@ -393,3 +393,24 @@ def test_a_record_of_float32_logits_takes_36_bytes(tmp_path):
     sample_id_as_row = 4
     columns = calculator.records.columns()
     assert sample_id_as_row + sum(values.itemsize for name, values in columns.items() if name != "sample_id") == 36
+
+
+def test_totals_measured_elsewhere_count_as_if_measured_here(tmp_path):
+    elsewhere, here = Totals(), aum_core.AUMCalculator(tmp_path)
+    here.accumulate([[2.0, 0.5]], [0], ["a"])
+    elsewhere.add(["b", "a"], [3.0, -0.5])
+    elsewhere.left_out = 2
+    here.add_totals(elsewhere)
+    here.accumulate([[2.0, 0.5]], [1], ["b"])
+    assert dict(here.sums) == {"a": 1.0, "b": 1.5}
+    assert dict(here.counts) == {"a": 2, "b": 2}
+    assert here.totals.left_out == 2
+    assert elsewhere.sums.tolist() == [3.0, -0.5]
+
+
+def test_totals_are_refused_where_records_are_kept_and_where_they_are_none(tmp_path):
+    calculator = aum_core.AUMCalculator(tmp_path, compressed=False)
+    with pytest.raises(ValueError, match="totals: they have no records"):
+        calculator.add_totals(Totals())
+    with pytest.raises(TypeError, match=r"totals: dict, want aum_core\.Totals"):
+        aum_core.AUMCalculator(tmp_path).add_totals({})

@@ -1,5 +1,6 @@
 import csv
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import aum_core
 from aum_core import Findings, ThresholdPlan, Totals, find_mislabeled, flip_uniform
 
 NUM_CLASSES = 4
+NUMPY = SimpleNamespace(array=np.array)
 
 
 def read_csv(path):
@@ -165,6 +167,45 @@ def test_suggested_is_the_class_that_most_often_beat_the_label(tmp_path):
 
     findings = find_mislabeled(train, [0] * 20, 3, save_dir=tmp_path)
     assert findings.suggested.tolist() == [0] * 3 + [2] + [0] * 16
+
+
+def on_a_device(train, measured_elsewhere=lambda calculator: calculator.totals):
+    """A training function whose calculator is given totals, as when margins are added up on a device."""
+
+    def train_there(targets, num_classes, calculator):
+        elsewhere = aum_core.AUMCalculator(calculator.save_dir)
+        train(targets, num_classes, elsewhere)
+        calculator.add_totals(measured_elsewhere(elsewhere))
+
+    return train_there
+
+
+def test_totals_from_a_device_give_the_same_cut_and_suggest_nothing(framework, data, tmp_path):
+    features, _, noisy, _ = data
+    train = softmax_regression(framework, features)
+    here = framework.find_mislabeled(train, noisy, NUM_CLASSES, save_dir=tmp_path)
+    numpy_train = softmax_regression(NUMPY, features)
+    there = framework.find_mislabeled(on_a_device(numpy_train), noisy, NUM_CLASSES, save_dir=tmp_path)
+    np.testing.assert_array_equal(there.aums, here.aums)
+    np.testing.assert_array_equal(there.flagged, here.flagged)
+    assert there.suggested.tolist() == [-1] * len(noisy)
+    lines = read_csv(tmp_path / "flagged.csv")
+    assert len(lines) == here.flagged.sum()
+    assert {line["suggested_label"] for line in lines} == {""}
+    assert there.run["measurements"] == here.run["measurements"]
+
+
+@pytest.mark.parametrize("wrong", [-1, 600, "row"])
+def test_totals_of_ids_that_are_no_rows_are_an_error(data, wrong, tmp_path):
+    features, _, noisy, _ = data
+
+    def with_a_wrong_one(calculator):
+        calculator.totals.add([wrong], [0.0])
+        return calculator.totals
+
+    train = on_a_device(softmax_regression(NUMPY, features), with_a_wrong_one)
+    with pytest.raises(ValueError, match=f"sample_ids: {wrong!r} is no row of the data set"):
+        find_mislabeled(train, noisy, NUM_CLASSES, save_dir=tmp_path)
 
 
 def test_the_extra_class_is_never_suggested(tmp_path):
