@@ -107,35 +107,47 @@ def compute_margins(logits: ArrayLike, targets: ArrayLike) -> Margins:
     dtype = check_logits(logits)
     targets = _checked_targets(np.asarray(targets), logits.shape)
     first = np.arange(0, logits.size, logits.shape[1])  # flat position of each row's first logit
-    target_val = _take(logits, first, targets, dtype)
-    other_logit = _largest_other(logits, first, targets, dtype)
-    other_val = _take(logits, first, other_logit, dtype)
+    places = first + targets
+    target_val = _take(logits, places, targets, dtype)
+    other_logit = _largest_other(logits, places, targets, dtype)
+    other_val = _take(logits, first + other_logit, other_logit, dtype)
     with np.errstate(invalid="ignore", over="ignore"):  # what becomes of inf - inf is the caller's choice
         margin = target_val - other_val
     return Margins(target_val, other_logit, other_val, margin)
 
 
-def _take(logits: NDArray[Any], first: NDArray[np.int64], columns: NDArray[np.int64], dtype: np.dtype[Any]) -> Any:
+def _take(logits: NDArray[Any], places: NDArray[np.int64], columns: NDArray[np.int64], dtype: np.dtype[Any]) -> Any:
+    """Logits at flat `places`, which are in these `columns`."""
     if logits.flags.c_contiguous:
         # flat positions: a pair of index arrays costs three times as much
-        return logits.reshape(-1)[first + columns].astype(dtype, copy=False)
+        return logits.reshape(-1)[places].astype(dtype, copy=False)
     return logits[np.arange(len(columns)), columns].astype(dtype, copy=False)
 
 
 def _largest_other(
-    logits: NDArray[Any], first: NDArray[np.int64], targets: NDArray[np.int64], dtype: np.dtype[Any]
+    logits: NDArray[Any], places: NDArray[np.int64], targets: NDArray[np.int64], dtype: np.dtype[Any]
 ) -> NDArray[np.int64]:
-    """Column of the largest logit of each row once the target's is masked, (B,)."""
+    """Column of the largest logit of each row once the target's, at flat `places`, is masked; (B,)."""
     num_rows, num_classes = logits.shape
-    size = min(rows_per_block(num_classes, dtype.itemsize), num_rows)
-    scratch = _scratch(size, num_classes, dtype)
-    largest = np.empty(num_rows, np.int64)
-    for start in range(0, num_rows, max(size, 1)):
-        end = min(start + size, num_rows)
-        block = scratch[: end - start]
-        np.copyto(block, logits[start:end])
-        block.reshape(-1)[first[: end - start] + targets[start:end]] = -np.inf
-        block.argmax(axis=1, out=largest[start:end])
+    size = rows_per_block(num_classes, dtype.itemsize)
+    if num_rows <= size:
+        return _largest_other_of_block(logits, places, targets, dtype)
+    parts = []
+    for start in range(0, num_rows, size):
+        rows = slice(start, start + size)
+        places_in_block = places[rows] - start * num_classes
+        parts.append(_largest_other_of_block(logits[rows], places_in_block, targets[rows], dtype))
+    return np.concatenate(parts)
+
+
+def _largest_other_of_block(
+    logits: NDArray[Any], places: NDArray[np.int64], targets: NDArray[np.int64], dtype: np.dtype[Any]
+) -> NDArray[np.int64]:
+    num_rows, num_classes = logits.shape
+    block = _scratch(num_rows, num_classes, dtype)
+    np.copyto(block, logits)
+    block.reshape(-1)[places] = -np.inf
+    largest: NDArray[np.int64] = block.argmax(axis=1)
     masked = largest == targets  # only where all others are -inf too: the lowest of them is the answer
     if np.count_nonzero(masked):
         largest[masked] = targets[masked] == 0

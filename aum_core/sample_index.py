@@ -242,7 +242,7 @@ class _IntRows:
             self._table = np.full(max(64, (self._top + 1) * 5 // 4), -1, np.int32)
             self._table[self._ids.values] = rows
             return
-        bits = max(10, (2 * size - 1).bit_length() + (1 if size < _ALWAYS_DIRECT else 0))
+        bits = max(10, (2 * size - 1).bit_length())
         self._shift = np.uint64(64 - bits)
         self._table = np.full(2**bits, -1, np.int32)
         self._insert(self._ids.values, rows)
