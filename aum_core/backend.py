@@ -23,8 +23,11 @@ class Backend(Protocol):
         """Give `array` on the host, without a copy where that can be."""
         ...
 
-    def measure(self, logits: Any, targets: Any) -> Margins:
-        """Compute the margins of a batch; the logits stay where they are, (B,) vectors come to the host."""
+    def measure(self, logits: Any, targets: Any, *, other_logit: bool = True) -> Margins:
+        """Compute the margins of a batch; the logits stay where they are, (B,) vectors come to the host.
+
+        Where `other_logit` is False, nobody will look at that column.
+        """
         ...
 
 
@@ -43,6 +46,6 @@ class NumpyBackend:
         """Give `array` as a NumPy array."""
         return np.asarray(array)
 
-    def measure(self, logits: Any, targets: Any) -> Margins:
+    def measure(self, logits: Any, targets: Any, *, other_logit: bool = True) -> Margins:
         """Compute the margins of a batch."""
-        return compute_margins(logits, targets)
+        return compute_margins(logits, targets, other_logit=other_logit)

@@ -182,7 +182,7 @@ class AUMCalculator:
         if self._log is not None:
             self.update(logits, targets, sample_ids)
             return
-        batch = self._checked(logits, targets, sample_ids)
+        batch = self._checked(logits, targets, sample_ids, other_logit=bool(self._observers))
         ids, margins = batch.kept_part()
         self._totals.add_later(ids, margins.margin)
 
@@ -261,13 +261,13 @@ class AUMCalculator:
     def _sample_ids(self) -> NDArray[Any]:
         return self._totals.sample_ids
 
-    def _checked(self, logits: Any, targets: Any, sample_ids: Any) -> _Batch:
+    def _checked(self, logits: Any, targets: Any, sample_ids: Any, *, other_logit: bool = True) -> _Batch:
         """Check and measure a batch. Whatever can be wrong with it is found here, before any state changes."""
         if not isinstance(sample_ids, _HOST_SEQUENCES):
             sample_ids = self._backend.to_numpy(sample_ids)
         ids = as_ids(sample_ids)
         try:
-            margins = self._backend.measure(logits, targets)
+            margins = self._backend.measure(logits, targets, other_logit=other_logit)
         except TargetError as error:
             if error.row >= len(ids):
                 raise

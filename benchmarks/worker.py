@@ -9,6 +9,7 @@ import json
 import platform
 import statistics
 import sys
+from functools import partial
 from itertools import cycle, islice
 from time import process_time
 from typing import TYPE_CHECKING, Any
@@ -80,10 +81,18 @@ class Bench:
         np.add.at(self._counts, rows, 1)
 
     def margins(self) -> list[Callable[[], Any]]:
-        """Calls of `compute_margins`."""
+        """Calls of `compute_margins`, as `accumulate` makes them."""
+        return self._margins(other_logit=False)
+
+    def margins_and_class(self) -> list[Callable[[], Any]]:
+        """Calls of `compute_margins`, as `update` makes them: which class was the largest other one, too."""
+        return self._margins(other_logit=True)
+
+    def _margins(self, *, other_logit: bool) -> list[Callable[[], Any]]:
         from aum_core import compute_margins  # noqa: PLC0415 # only our side has it
 
-        return [self._call(compute_margins, *(each.numpy() for each in batch[:2])) for batch in self._batches]
+        function = partial(compute_margins, other_logit=other_logit)
+        return [self._call(function, *(each.numpy() for each in batch[:2])) for batch in self._batches]
 
     def argmax(self) -> list[Callable[[], Any]]:
         """One bare pass over the same logits."""

@@ -56,14 +56,14 @@ class TorchBackend:
             return numpy
         return aum_core.NumpyBackend().to_numpy(array)
 
-    def measure(self, logits: Any, targets: Any) -> Margins:
+    def measure(self, logits: Any, targets: Any, *, other_logit: bool = True) -> Margins:
         """Compute the margins of a batch on the device of its logits."""
         if isinstance(logits, torch.Tensor):
             if not logits.is_cpu:
                 return _measure_on_device(logits.detach(), targets)
             if logits.dtype in _HALF:
-                return _measure_half(logits.detach(), self.to_numpy(targets))
-        return compute_margins(self.to_numpy(logits), self.to_numpy(targets))
+                return _measure_half(logits.detach(), self.to_numpy(targets), other_logit)
+        return compute_margins(self.to_numpy(logits), self.to_numpy(targets), other_logit=other_logit)
 
 
 class AUMCalculator(aum_core.AUMCalculator):
@@ -123,20 +123,21 @@ def _outside_the_graph(function: Any) -> Any:
     return torch.compiler.disable(function)  # type: ignore[no-untyped-call] # torch gives it no types
 
 
-def _measure_half(logits: torch.Tensor, targets: NDArray[Any]) -> Margins:
+def _measure_half(logits: torch.Tensor, targets: NDArray[Any], other_logit: bool) -> Margins:
     """Widen half logits to float32 block by block: NumPy knows no bfloat16, and a whole copy would leave the cache."""
     check_logits(_stand_in(logits.shape, torch.float32))
     size = rows_per_block(logits.shape[1], 4)
     if len(logits) <= size:
-        return compute_margins(logits.float().numpy(force=True), targets)
+        return compute_margins(logits.float().numpy(force=True), targets, other_logit=other_logit)
     check_targets(targets, tuple(logits.shape))
-    return Margins.concatenate(_half_blocks(logits, targets, size))
+    return Margins.concatenate(_half_blocks(logits, targets, size, other_logit))
 
 
-def _half_blocks(logits: torch.Tensor, targets: NDArray[Any], size: int) -> Any:
+def _half_blocks(logits: torch.Tensor, targets: NDArray[Any], size: int, other_logit: bool) -> Any:
     for start in range(0, len(logits), size):
+        rows = slice(start, start + size)
         try:
-            yield compute_margins(logits[start : start + size].float().numpy(force=True), targets[start : start + size])
+            yield compute_margins(logits[rows].float().numpy(force=True), targets[rows], other_logit=other_logit)
         except TargetError as error:
             raise TargetError(start + error.row, error.target, error.num_classes) from None
 

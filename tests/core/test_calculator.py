@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import aum_core
-from aum_core import Totals
+from aum_core import Totals, compute_margins
 
 LOGITS = [[2.0, 0.5, -1.0], [0.0, 3.0, 1.0], [1.0, 1.0, 4.0]]
 
@@ -133,10 +133,11 @@ def test_array_of_strings_gives_strs(framework, tmp_path):
     assert [(type(each), each) for each in records] == [(str, "x"), (str, "y"), (str, "z")]
 
 
+@pytest.mark.parametrize("num_classes", [2, 5, 700])
 @pytest.mark.parametrize("as_strs", [False, True])
-def test_accumulate_keeps_the_same_books_as_update(framework, tmp_path, as_strs):
+def test_accumulate_keeps_the_same_books_as_update(framework, tmp_path, as_strs, num_classes):
     updated, accumulated = framework.AUMCalculator(tmp_path), framework.AUMCalculator(tmp_path)
-    for logits, targets, ids in random_stream():
+    for logits, targets, ids in random_stream(num_classes=num_classes):
         names = [f"sample {each}" for each in ids] if as_strs else framework.array(ids)
         updated.update(framework.array(logits), framework.array(targets), names)
         accumulated.accumulate(framework.array(logits), framework.array(targets), names)
@@ -373,6 +374,24 @@ def test_mixed_float_types_in_one_run_keep_every_bit(framework, tmp_path):
         calculator.update(framework.array(logits), framework.array([0]), [0])
     margins = [record.margin for record in calculator.records]
     assert margins == [float(each[0, 0] - each[0, 1]) for each in (single, double, single)]
+
+
+@pytest.mark.parametrize("num_classes", [5, 700])
+def test_an_observer_is_told_which_class_was_the_largest_other(framework, tmp_path, num_classes):
+    class Notes:
+        seen = ()
+
+        def see(self, ids, margins):
+            self.seen += tuple(margins.other_logit.tolist())
+
+    notes, calculator = Notes(), framework.AUMCalculator(tmp_path)
+    calculator.observe(notes)
+    batches = list(random_stream(num_classes=num_classes))
+    for logits, targets, ids in batches:
+        calculator.accumulate(framework.array(logits), framework.array(targets), ids)
+    assert notes.seen == tuple(
+        np.concatenate([compute_margins(logits, targets).other_logit for logits, targets, _ in batches])
+    )
 
 
 def test_an_observer_that_refuses_a_batch_leaves_everything_as_it_was(framework, batch, tmp_path):

@@ -44,6 +44,20 @@ def test_margins_are_the_formula(dtype, num_rows, num_classes):
     assert margins.other_logit.dtype == np.int64
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("num_rows", "num_classes"), [(0, 1000), (1, 256), (33, 10), (300, 1000), (9, 50_000)])
+@pytest.mark.parametrize("place", ["first", "any", "last"])
+def test_margins_are_the_same_where_nobody_asks_for_the_class(dtype, num_rows, num_classes, place):
+    logits, targets = random_batch(num_rows, num_classes, dtype)
+    if place != "any":
+        targets[:] = 0 if place == "first" else num_classes - 1
+        logits[:, targets] = 99.0  # what a neighbour's part would give
+    expected, margins = compute_margins(logits, targets), compute_margins(logits, targets, other_logit=False)
+    assert_same(margins, (expected.target_val, margins.other_logit, expected.other_val, expected.margin))
+    for name in ("target_val", "other_logit", "other_val", "margin"):
+        assert getattr(margins, name).dtype == getattr(expected, name).dtype
+
+
 def test_margin_of_a_half_type_is_not_rounded_to_half():
     margins = compute_margins(np.array([[2048.0, 0.5]], np.float16), [0])
     assert margins.margin.tolist() == [2047.5]
@@ -80,11 +94,14 @@ def test_row_wider_than_a_block():
     assert_same(compute_margins(logits, targets), by_hand(logits, targets))
 
 
-def test_wide_logits_are_not_copied_whole():
+@pytest.mark.parametrize("other_logit", [True, False])
+@pytest.mark.parametrize("change", [np.asarray, np.asfortranarray, np.flipud])
+def test_wide_logits_are_not_copied_whole(other_logit, change):
     logits, targets = random_batch(256, 50_000)
+    logits = change(logits)
     compute_margins(logits, targets)
     tracemalloc.start()
-    compute_margins(logits, targets)
+    compute_margins(logits, targets, other_logit=other_logit)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < logits.nbytes / 50
@@ -95,6 +112,7 @@ def test_caller_array_is_not_written_to():
     before = logits.copy()
     logits.flags.writeable = targets.flags.writeable = False
     compute_margins(logits, targets)
+    compute_margins(logits, targets, other_logit=False)
     np.testing.assert_array_equal(logits, before)
 
 
@@ -126,8 +144,9 @@ def test_no_rows_give_no_margins():
     assert len(compute_margins(np.empty((0, 3), np.float32), np.empty(0, np.int64))) == 0
 
 
+@pytest.mark.parametrize("other_logit", [True, False])
 @pytest.mark.parametrize("num_classes", [3, 60_000])
-def test_non_finite_logits_pass_through_without_a_warning(num_classes):
+def test_non_finite_logits_pass_through_without_a_warning(num_classes, other_logit):
     logits = np.zeros((5, num_classes), np.float32)
     logits[0, 1] = np.nan
     logits[1, 0] = np.inf
@@ -135,7 +154,7 @@ def test_non_finite_logits_pass_through_without_a_warning(num_classes):
     logits[3, 1:] = -np.inf
     logits[4, 0], logits[4, 1] = 3e38, -3e38
     logits[4, 2:] = -3e38
-    margins = compute_margins(logits, [0] * 5).margin
+    margins = compute_margins(logits, [0] * 5, other_logit=other_logit).margin
     np.testing.assert_array_equal(margins, np.array([np.nan, np.inf, np.nan, np.inf, np.inf], np.float32))
 
 

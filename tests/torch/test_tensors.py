@@ -123,7 +123,7 @@ def test_numpy_arrays_are_welcome_too(calculator):
 def test_cpu_logits_are_not_copied(monkeypatch, calculator):
     logits, targets, ids = random_batch()
     seen = []
-    monkeypatch.setattr(aum.torch, "compute_margins", lambda *args: seen.append(args) or compute_margins(*args))
+    monkeypatch.setattr(aum.torch, "compute_margins", lambda *args, **_: seen.append(args) or compute_margins(*args))
     calculator.accumulate(logits, targets, ids)
     assert seen[0][0].__array_interface__["data"][0] == logits.data_ptr()
     assert seen[0][1].__array_interface__["data"][0] == targets.data_ptr()
@@ -167,7 +167,9 @@ class TestOnAnotherDevice:
     def elsewhere(self, monkeypatch):
         monkeypatch.setattr(aum.torch, "compute_margins", None)  # the host's path would fail
         monkeypatch.setattr(
-            aum.torch.TorchBackend, "measure", lambda _, logits, targets: aum.torch._measure_on_device(logits, targets)
+            aum.torch.TorchBackend,
+            "measure",
+            lambda _, logits, targets, **_asked: aum.torch._measure_on_device(logits, targets),
         )
 
     @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
