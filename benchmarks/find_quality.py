@@ -1,4 +1,4 @@
-"""How many flipped labels does `aum find` find? On digits by several seeds, and on Fashion-MNIST if it is there."""
+"""How many flipped labels does `aum find` find? On digits, and on Fashion-MNIST if it is there, by several seeds."""
 
 from __future__ import annotations
 
@@ -55,28 +55,34 @@ def line(name: str, found: dict[str, Any]) -> str:
     return f"| {name} | {found['flipped']} | {figures} | {found['seconds']:.1f} | {found['peak']:.0f} |"
 
 
+def measured(name: str, words: list[str], seeds: int) -> list[str]:
+    """Rows of a data set, one for each seed, and their mean."""
+    rows, lines = [], []
+    for seed in range(seeds):
+        rows.append(find(*words, "--seed", str(seed)))
+        lines.append(line(f"{name}, {seed}", rows[-1]))
+        print(lines[-1], file=sys.stderr)
+    means = {each: float(np.mean([row[each] for row in rows])) for each in (*FIGURES, "seconds", "peak")}
+    return [*lines, line(f"{name}, mean", {**means, "flipped": rows[0]["flipped"]})]
+
+
 def main() -> None:
     """Run all, print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--fashion-seeds", type=int, default=3)
     parser.add_argument("--samples", type=int, default=20_000, help="of Fashion-MNIST")
     parser.add_argument("--folder", type=Path, default=Path("/usr/share/datasets/fashion-mnist"))
     parser.add_argument("--write", action="store_true", help="put the table into docs/quality.md")
     options = parser.parse_args()
     lines = [f"| data, flipped share, seed | flipped | {' | '.join(FIGURES)} | seconds | peak MB |"]
     lines.append("|---|" + "---:|" * 7)
-    rows: list[dict[str, Any]] = []
-    for seed in range(options.seeds):
-        rows.append(find("digits", "--flip-labels", "0.1", "--seed", str(seed)))
-        lines.append(line(f"digits, 10 %, {seed}", rows[-1]))
-        print(lines[-1], file=sys.stderr)
-    means = {each: float(np.mean([row[each] for row in rows])) for each in (*FIGURES, "seconds", "peak")}
-    lines.append(line("digits, 10 %, mean", {**means, "flipped": rows[0]["flipped"]}))
+    lines += measured("digits, 10 %", ["digits", "--flip-labels", "0.1"], options.seeds)
     if options.folder.exists():
         with tempfile.TemporaryDirectory() as folder:
             data = fashion_mnist(options.folder, options.samples, Path(folder) / "fashion.npz")
-            found = find(data, "--flip-labels", "0.2")
-        lines.append(line(f"Fashion-MNIST, first {options.samples:,}, 20 %, 0", found))
+            name = f"Fashion-MNIST, first {options.samples:,}, 20 %"
+            lines += measured(name, [data, "--flip-labels", "0.2"], options.fashion_seeds)
     print("\n".join(lines))
     if options.write:
         pages.write("quality.md", "\n".join(lines))
