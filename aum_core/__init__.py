@@ -4,9 +4,10 @@ from aum_core._version import __version__
 from aum_core.backend import Backend, NumpyBackend
 from aum_core.calculator import AUMCalculator
 from aum_core.dataset import DatasetWithIndex
+from aum_core.detection import Detection, measure_detection, self_check
 from aum_core.margins import Margins, compute_margins
 from aum_core.mislabeled import Findings, find_mislabeled
-from aum_core.noise import flip_uniform
+from aum_core.noise import flip_ambiguous, flip_by_matrix, flip_pairs, flip_uniform
 from aum_core.records import AUMRecord, RecordLog
 from aum_core.sample_index import SampleIndex
 from aum_core.tables import read_aum_values
@@ -19,6 +20,7 @@ __all__ = [
     "Backend",
     "Cut",
     "DatasetWithIndex",
+    "Detection",
     "Findings",
     "Margins",
     "NumpyBackend",
@@ -30,6 +32,11 @@ __all__ = [
     "__version__",
     "compute_margins",
     "find_mislabeled",
+    "flip_ambiguous",
+    "flip_by_matrix",
+    "flip_pairs",
     "flip_uniform",
+    "measure_detection",
     "read_aum_values",
+    "self_check",
 ]

@@ -52,7 +52,7 @@ def fashion_mnist(folder: Path, samples: int, target: Path) -> str:
 def line(name: str, found: dict[str, Any]) -> str:
     """One row of the table."""
     figures = " | ".join(f"{found[each]:.4f}" for each in FIGURES)
-    return f"| {name} | {found['flipped']} | {figures} | {found['seconds']:.1f} | {found['peak']:.0f} |"
+    return f"| {name} | {found['wrong']} | {figures} | {found['seconds']:.1f} | {found['peak']:.0f} |"
 
 
 def measured(name: str, words: list[str], seeds: int) -> list[str]:
@@ -63,7 +63,7 @@ def measured(name: str, words: list[str], seeds: int) -> list[str]:
         lines.append(line(f"{name}, {seed}", rows[-1]))
         print(lines[-1], file=sys.stderr)
     means = {each: float(np.mean([row[each] for row in rows])) for each in (*FIGURES, "seconds", "peak")}
-    return [*lines, line(f"{name}, mean", {**means, "flipped": rows[0]["flipped"]})]
+    return [*lines, line(f"{name}, mean", {**means, "wrong": rows[0]["wrong"]})]
 
 
 def main() -> None:

@@ -14,9 +14,8 @@ from aum.finding.errors import InputError
 from aum.finding.labelled_data import LabelledData, load
 from aum.finding.printed import print_findings
 from aum.finding.progress import progress
-from aum.finding.self_check import self_check
 from aum.sklearn import find_mislabeled
-from aum_core import Findings, flip_uniform
+from aum_core import Findings, flip_uniform, measure_detection
 from aum_core.files import write_json
 
 if TYPE_CHECKING:
@@ -48,8 +47,8 @@ def find(options: argparse.Namespace) -> None:
     started = time.monotonic()
     try:
         findings = _search(options, data, out)
-        check = None if flipped is None else self_check(findings, flipped)
-        extra = {} if check is None else {"self_check": check}
+        check = None if flipped is None else measure_detection(findings.aums, flipped, flagged=findings.flagged)
+        extra = {} if check is None else {"self_check": check.as_dict()}
         write_json(out / "run.json", {**findings.run, "seconds": round(time.monotonic() - started, 3), **extra})
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"interrupted; the files in {out} so far are whole") from None

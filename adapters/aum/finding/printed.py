@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from rich import box
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from aum.finding.labelled_data import LabelledData
-    from aum_core import Findings
+    from aum_core import Detection, Findings
 
 __all__ = ["print_findings"]
 
@@ -30,7 +30,7 @@ def print_findings(
     top: int,
     out: Path,
     flipped: NDArray[np.bool_] | None,
-    check: dict[str, Any] | None,
+    check: Detection | None,
 ) -> None:
     """Print the table and the summary to stdout."""
     console = Console(highlight=False)
@@ -106,15 +106,16 @@ def _shape(data: LabelledData) -> str:
     return f"{data.features.shape[1]} features, {len(data.classes)} classes"
 
 
-def _check_lines(check: dict[str, Any]) -> list[str]:
-    precision = "nothing was flagged" if check["precision"] is None else f"{check['precision']:.3f}"
+def _check_lines(check: Detection) -> list[str]:
+    precision = "nothing was flagged" if check.precision is None else f"{check.precision:.3f}"
     return [
         "",
-        f"Self-check: {check['flipped']} labels were flipped first",
-        f"  AUROC              {check['auroc']:.4f}   how often a flipped label ranks as more suspicious than another",
-        f"  average precision  {check['average_precision']:.4f}   of the ranking",
+        f"Self-check: {check.wrong} labels were flipped first",
+        f"  AUROC              {check.auroc:.4f}   how often a flipped label ranks as more suspicious than another",
+        f"  average precision  {check.average_precision:.4f}   of the ranking",
         f"  precision          {precision:<8} share of the flagged labels that were flipped",
-        f"  recall             {check['recall']:<8.3f} share of the flipped labels that were flagged",
+        f"  recall             {check.recall:<8.3f} share of the flipped labels that were flagged",
+        f"  in the lowest {check.budget:<5}{check.found_within_budget:<8.3f} share of the flipped labels found there",
         "The labels above and in the files include the flipped ones. A label that was wrong already counts against the",
         "precision here. To search your data as they are, leave --flip-labels out.",
     ]
