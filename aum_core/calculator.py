@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -14,7 +15,7 @@ import numpy as np
 from aum_core._version import __version__
 from aum_core.backend import NumpyBackend
 from aum_core.files import write_json
-from aum_core.margins import TargetError
+from aum_core.margins import Margins, TargetError, check_targets
 from aum_core.records import RECORD_FIELDS, AUMRecord, Columns, RecordLog
 from aum_core.sample_index import as_ids, id_list
 from aum_core.tables import write_aum_values, write_full_records
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from aum_core.backend import Backend
-    from aum_core.margins import Margins
     from aum_core.sample_index import SampleId
 
 __all__ = ["AUMCalculator", "NonFinite", "Observer"]
@@ -157,34 +157,44 @@ class AUMCalculator:
         TypeError, ValueError
             Where the input does not fit; the calculator is as before the call.
         """
-        batch = self._checked(logits, targets, sample_ids)
-        if not len(batch.ids):
-            return {}
-        target_logit = self._backend.to_numpy(targets).reshape(-1)
-        kept_ids, kept_margins = batch.kept_part()
-        rows = self._totals.rows(kept_ids)
-        running = self._add_in_turn(rows, kept_margins.margin.astype(np.float64))
-        if self._log is not None:
-            chosen = target_logit if batch.kept is None else target_logit[batch.kept]
-            self._log.append(rows, _columns(kept_margins, chosen, *running))
-        if batch.kept is not None:
-            running = self._with_left_out(batch, *running)
-        names = id_list(batch.ids)
-        columns = _columns(batch.margins, target_logit, *running)
-        values = [columns[name].tolist() for name in RECORD_FIELDS[1:]]
-        return dict(zip(names, map(AUMRecord, names, *values), strict=True))
+        return self._update(self._checked(partial(self._backend.measure, logits, targets), sample_ids), targets)
 
     def accumulate(self, logits: Any, targets: Any, sample_ids: Any) -> None:
         """Measure a batch without making records of it: the same bookkeeping as `update`, many times faster.
 
         Parameters are those of `update`. Where `compressed` is False the records are logged all the same.
         """
-        if self._log is not None:
-            self.update(logits, targets, sample_ids)
-            return
-        batch = self._checked(logits, targets, sample_ids, other_logit=bool(self._observers))
-        ids, margins = batch.kept_part()
-        self._totals.add_later(ids, margins.margin)
+        needs_other = self._log is not None or bool(self._observers)
+        measure = partial(self._backend.measure, logits, targets, other_logit=needs_other)
+        self._accumulate(self._checked(measure, sample_ids), targets)
+
+    def accumulate_measured(self, margins: Margins, targets: Any, sample_ids: Any) -> None:
+        """Take a batch whose margins were measured elsewhere: on a device, in a compiled step.
+
+        Parameters
+        ----------
+        margins : Margins
+            What that step measured; columns (B,) of the backend's framework or NumPy's.
+        targets : array of shape (B,) or (B, 1), any integer dtype
+            The assigned classes that they were measured for.
+        sample_ids
+            As in `update`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Where columns, targets and ids do not go together; the calculator is as before the call.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from aum_core import compute_margins
+        >>> calculator = AUMCalculator(tempfile.mkdtemp(), compressed=False)
+        >>> calculator.accumulate_measured(compute_margins([[2.0, 0.5]], [1]), [1], ["cat.png"])
+        >>> calculator.records[0].margin
+        -1.5
+        """
+        self._accumulate(self._checked(partial(self._brought_home, margins, targets), sample_ids), targets)
 
     def add_totals(self, totals: Totals) -> None:
         """Take in what was measured elsewhere: on a device inside a compiled step, or by another process.
@@ -258,16 +268,51 @@ class AUMCalculator:
         columns = {name: [getattr(listed[i], name) for i in order] for name in RECORD_FIELDS}
         return pd.DataFrame(columns, index=order)
 
+    def _update(self, batch: _Batch, targets: Any) -> dict[SampleId, AUMRecord]:
+        if not len(batch.ids):
+            return {}
+        target_logit = self._backend.to_numpy(targets).reshape(-1)
+        kept_ids, kept_margins = batch.kept_part()
+        rows = self._totals.rows(kept_ids)
+        running = self._add_in_turn(rows, kept_margins.margin.astype(np.float64))
+        if self._log is not None:
+            chosen = target_logit if batch.kept is None else target_logit[batch.kept]
+            self._log.append(rows, _columns(kept_margins, chosen, *running))
+        if batch.kept is not None:
+            running = self._with_left_out(batch, *running)
+        names = id_list(batch.ids)
+        columns = _columns(batch.margins, target_logit, *running)
+        values = [columns[name].tolist() for name in RECORD_FIELDS[1:]]
+        return dict(zip(names, map(AUMRecord, names, *values), strict=True))
+
+    def _accumulate(self, batch: _Batch, targets: Any) -> None:
+        if self._log is not None:
+            self._update(batch, targets)
+            return
+        ids, margins = batch.kept_part()
+        self._totals.add_later(ids, margins.margin)
+
+    def _brought_home(self, margins: Margins, targets: Any) -> Margins:
+        """Margins of another device as NumPy's, checked against their targets."""
+        targets = self._backend.to_numpy(targets)
+        check_targets(targets, (targets.size, 0))
+        columns = {each.name: self._backend.to_numpy(getattr(margins, each.name)) for each in fields(Margins)}
+        wrong = {name: column.shape for name, column in columns.items() if column.shape != (targets.size,)}
+        if wrong:
+            raise ValueError(f"margins: columns of shapes {wrong}, want ({targets.size},) to go with the targets")
+        columns["other_logit"] = columns["other_logit"].astype(np.int64, copy=False)  # devices count in 32 bits
+        return Margins(**columns)
+
     def _sample_ids(self) -> NDArray[Any]:
         return self._totals.sample_ids
 
-    def _checked(self, logits: Any, targets: Any, sample_ids: Any, *, other_logit: bool = True) -> _Batch:
+    def _checked(self, measure: Callable[[], Margins], sample_ids: Any) -> _Batch:
         """Check and measure a batch. Whatever can be wrong with it is found here, before any state changes."""
         if not isinstance(sample_ids, _HOST_SEQUENCES):
             sample_ids = self._backend.to_numpy(sample_ids)
         ids = as_ids(sample_ids)
         try:
-            margins = self._backend.measure(logits, targets, other_logit=other_logit)
+            margins = measure()
         except TargetError as error:
             if error.row >= len(ids):
                 raise

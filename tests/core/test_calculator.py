@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import aum_core
-from aum_core import Totals, compute_margins
+from aum_core import Margins, Totals, compute_margins
 
 LOGITS = [[2.0, 0.5, -1.0], [0.0, 3.0, 1.0], [1.0, 1.0, 4.0]]
 
@@ -404,6 +404,59 @@ def test_an_observer_that_refuses_a_batch_leaves_everything_as_it_was(framework,
     with pytest.raises(ValueError, match="not this one"):
         calculator.accumulate(*batch)
     assert len(calculator.totals) == 0
+
+
+def measured_elsewhere(framework, logits, targets):
+    """Margins as a compiled step returns them: columns of the framework, classes in 32 bits."""
+    margins = compute_margins(logits, targets)
+    columns = (margins.target_val, margins.other_logit.astype(np.int32), margins.other_val, margins.margin)
+    return Margins(*map(framework.array, columns))
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+def test_margins_measured_elsewhere_keep_the_same_books(framework, tmp_path, compressed):
+    here, elsewhere = (framework.AUMCalculator(tmp_path, compressed=compressed) for _ in range(2))
+    for logits, targets, ids in random_stream(num_batches=8):
+        arrays = framework.array(targets), framework.array(ids)
+        here.accumulate(framework.array(logits), *arrays)
+        elsewhere.accumulate_measured(measured_elsewhere(framework, logits, targets), *arrays)
+    assert_same_totals(here.totals, elsewhere.totals)
+    if not compressed:
+        assert list(here.records) == list(elsewhere.records)
+
+
+def test_margins_measured_elsewhere_are_left_out_and_observed_as_others(framework, tmp_path):
+    seen = []
+    calculator = framework.AUMCalculator(tmp_path)
+    calculator.observe(type("Observer", (), {"see": lambda _, ids, margins: seen.append((ids, margins))})())
+    logits, targets = np.float32([[np.nan, 1], [2, 5]]), np.array([0, 0])
+    with pytest.warns(RuntimeWarning, match=r"1 of 2 margins are not finite.*'a' \(nan\)"):
+        calculator.accumulate_measured(measured_elsewhere(framework, logits, targets), targets, ["a", "b"])
+    assert (dict(calculator.sums), calculator.totals.left_out) == ({"b": -3.0}, 1)
+    assert (list(seen[0][0]), seen[0][1].other_logit.tolist()) == (["b"], [1])
+
+
+DO_NOT_GO_TOGETHER = {
+    "fewer ids": ([0, 2, 2], ["a", "b"], "", ValueError, ["sample_ids", "2 ids", "3 rows"]),
+    "fewer targets": ([0, 2], ["a", "b"], "", ValueError, ["margins", "'margin': (3,)", "(2,)"]),
+    "a short column": ([0, 2, 2], ["a", "b", "c"], "other_val", ValueError, ["margins", "'other_val': (2,)", "(3,)"]),
+    "float targets": ([0.0, 2.0, 2.0], ["a", "b", "c"], "", TypeError, ["targets", "float"]),
+    "float ids": ([0, 2, 2], [1.5, 2.5, 3.5], "", TypeError, ["sample_ids", "1.5"]),
+}
+
+
+@pytest.mark.parametrize("name", DO_NOT_GO_TOGETHER)
+def test_margins_measured_elsewhere_must_go_with_their_targets_and_ids(framework, tmp_path, name):
+    targets, ids, shortened, error, words = DO_NOT_GO_TOGETHER[name]
+    calculator = framework.AUMCalculator(tmp_path, compressed=False)
+    margins = measured_elsewhere(framework, np.float32(LOGITS), [0, 2, 2])
+    if shortened:
+        setattr(margins, shortened, getattr(margins, shortened)[:2])
+    with pytest.raises(error) as caught:
+        calculator.accumulate_measured(margins, framework.array(targets), ids)
+    for word in words:
+        assert word in str(caught.value)
+    assert len(calculator.totals) == len(calculator.records) == 0
 
 
 def test_a_record_of_float32_logits_takes_36_bytes(tmp_path):
