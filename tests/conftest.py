@@ -58,7 +58,14 @@ def _torch() -> Framework:
     return Framework("torch", array, adapter.AUMCalculator, adapter.DatasetWithIndex, adapter.find_mislabeled)
 
 
-_FRAMEWORKS = {"numpy": _numpy, "numpy-read-only": _numpy_read_only, "torch": _torch}
+def _jax() -> Framework:
+    jnp = require("jax").numpy
+    import aum.jax as adapter
+
+    return Framework("jax", jnp.asarray, adapter.AUMCalculator, adapter.DatasetWithIndex, adapter.find_mislabeled)
+
+
+_FRAMEWORKS = {"numpy": _numpy, "numpy-read-only": _numpy_read_only, "torch": _torch, "jax": _jax}
 
 
 @pytest.fixture(params=list(_FRAMEWORKS))
