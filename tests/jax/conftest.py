@@ -9,7 +9,7 @@ from aum_core import Totals, compute_margins
 jax.config.update("jax_num_cpu_devices", 4)
 
 
-def _stream(num_batches=6, batch_size=16, num_samples=40, num_classes=5, seed=0):
+def _stream(num_batches=6, batch_size=8, num_samples=12, num_classes=5, seed=0):
     """Batches of logits, targets and ids; some ids are there several times in a batch."""
     generator = np.random.default_rng(seed)
     return [

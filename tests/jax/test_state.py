@@ -30,7 +30,7 @@ def feed(state, margins, ids):
 
 
 def test_a_stream_is_what_the_engine_counts(stream, assert_counted):
-    state = init(40)
+    state = init(12)
     for batch in stream():
         state = STEP(state, *batch)
     assert_counted(state, stream())
@@ -231,7 +231,7 @@ def test_a_target_that_is_no_class_has_no_margin(target):
 def test_merging_shards_is_one_state(stream, assert_counted):
     shards = []
     for part in (stream()[:3], stream()[3:]):
-        state = init(40)
+        state = init(12)
         for batch in part:
             state = STEP(state, *batch)
         shards.append(state)
