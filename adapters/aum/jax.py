@@ -343,11 +343,11 @@ class JaxBackend:
             )
         return np.asarray(array)
 
-    def measure(self, logits: Any, targets: Any) -> Margins:
+    def measure(self, logits: Any, targets: Any, *, other_logit: bool = True) -> Margins:
         """Compute the margins of a batch: with NumPy where the logits are there already, else on their device."""
         if isinstance(logits, jax.Array) and not isinstance(logits, jax.core.Tracer) and not _on_host(logits):
             return _measure_on_device(logits, targets)
-        return compute_margins(self.to_numpy(logits), self.to_numpy(targets))
+        return compute_margins(self.to_numpy(logits), self.to_numpy(targets), other_logit=other_logit)
 
 
 class AUMCalculator(aum_core.AUMCalculator):
