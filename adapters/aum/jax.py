@@ -404,7 +404,7 @@ def _widened(values: Any, name: str) -> jax.Array:
     if not isinstance(values, jax.Array):
         return jnp.asarray(_fitting(np.asarray(values), name))
     _check_integers(values.dtype, name)
-    return values.astype(jnp.promote_types(values.dtype, jnp.int32))
+    return values.astype(jax.dtypes.canonicalize_dtype(jnp.promote_types(values.dtype, jnp.int32)))
 
 
 def _fitting(values: NDArray[Any], name: str) -> NDArray[np.int32]:

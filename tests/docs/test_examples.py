@@ -1,9 +1,13 @@
 """The examples and benchmarks, run for real, in short."""
 
+import gzip
 import os
 import subprocess
 import sys
 from pathlib import Path
+
+import numpy as np
+import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -22,21 +26,33 @@ def test_torch_example_finds_most_flipped_digits(tmp_path):
     assert (tmp_path / "flagged.csv").exists()
 
 
-def test_torch_example_reads_fashion_mnist(tmp_path):
-    import gzip
+@pytest.mark.parametrize("words", [["train_nnx.py"], ["train_nnx.py", "--records"], ["train_linen.py"]], ids=" ".join)
+def test_jax_examples_find_most_flipped_digits(words, tmp_path):
+    script, *options = words
+    done = run("-W", "error", ROOT / "examples/jax_flax" / script, *options, "--epochs", "5", "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    recall = float(done.stdout.partition("recall ")[2].split()[0])
+    assert recall > 0.95
+    assert ("8985 records" in done.stdout) == ("--records" in options)
 
-    import numpy as np
 
-    generator = np.random.default_rng(0)
-    labels = generator.integers(0, 10, 200).astype(np.uint8)
+@pytest.fixture
+def fashion_folder(tmp_path):
+    """A folder with two hundred images in the files of Fashion-MNIST."""
+    labels = np.random.default_rng(0).integers(0, 10, 200).astype(np.uint8)
     for name, content in (
         ("images-idx3", bytes(16) + bytes(200 * 28 * 28)),
         ("labels-idx1", bytes(8) + labels.tobytes()),
     ):
         with gzip.open(tmp_path / f"train-{name}-ubyte.gz", "wb") as file:
             file.write(content)
-    options = ["--dataset", "fashion-mnist", "--folder", tmp_path, "--epochs", "1", "--samples", "150"]
-    done = run(ROOT / "examples/torch/train.py", *options, "--out", tmp_path / "out")
+    return tmp_path
+
+
+@pytest.mark.parametrize("script", ["torch/train.py", "jax_flax/train_nnx.py", "jax_flax/train_linen.py"])
+def test_examples_read_fashion_mnist(script, fashion_folder, tmp_path):
+    options = ["--dataset", "fashion-mnist", "--folder", fashion_folder, "--epochs", "1", "--samples", "150"]
+    done = run(ROOT / "examples" / script, *options, "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     assert len((tmp_path / "out/aum_values.csv").read_text().splitlines()) == 151
 
