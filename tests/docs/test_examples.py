@@ -76,3 +76,11 @@ def test_speed_prints_its_tables():
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("`accumulate`, B=256") == 4
     assert done.stdout.count("| per sample") == 3
+
+
+def test_jax_step_prints_its_tables():
+    options = ["--groups", "1", "--training-groups", "1", "--samples", "1000", "--images", "8"]
+    done = run(ROOT / "benchmarks/jax_step.py", *options)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("| 1,000 |") == 3
+    assert done.stdout.count("| small CNN, 8x8 |") == 1
