@@ -51,7 +51,7 @@ class Totals:
         self._pending_margins = np.empty(_ROOM, np.float64)
         self._num_pending = 0
         self.left_out = 0
-        """Measurements that were left out: margins that were not finite; on a device also ids and targets out of range."""
+        """Measurements that were left out: margin not finite or, on a device, id or target out of range."""
 
     def __len__(self) -> int:
         self._settle()
