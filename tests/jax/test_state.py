@@ -36,6 +36,23 @@ def test_a_stream_is_what_the_engine_counts(stream, assert_counted):
     assert_counted(state, stream())
 
 
+def test_what_other_devices_run_counts_the_same(stream, assert_counted, monkeypatch):
+    """They always sort; a CPU looks first whether an id is there twice."""
+    monkeypatch.setattr(jax.lax, "platform_dependent", lambda *args, cpu, default: default(*args))
+    step = jax.jit(partial(update))  # not what is compiled already
+    state = init(1000)
+    batches = stream() + stream(num_samples=1000)
+    for batch in batches:
+        state = step(state, *batch)
+    assert_counted(state, batches)
+
+
+@pytest.mark.parametrize(("platform", "sorts"), [("cuda", 1), ("tpu", 1), ("cpu", 2)])
+def test_other_devices_do_not_wait_for_a_look_at_the_ids(platform, sorts, stream):
+    lowered = jax.jit(update).trace(init(12), *stream()[0]).lower(lowering_platforms=(platform,)).as_text()
+    assert lowered.count('"stablehlo.sort"') == sorts
+
+
 def test_an_update_changes_nothing_but_what_it_returns():
     before = init(3)
     after = update(before, LOGITS, [0, 2, 2], [0, 1, 2])
@@ -106,6 +123,7 @@ def test_margins_that_are_not_finite_are_left_out_and_counted():
 def test_padding_told_by_where_is_not_counted_as_wrong():
     logits = jnp.asarray(LOGITS).at[1, 0].set(jnp.nan)
     step = jax.jit(lambda state, where: update(state, logits, [0, 2, -100], [0, 0, -1], where=where))
+    assert step(init(3), jnp.array([False, False, False])).count.tolist() == [0, 0, 0]
     state = step(init(3), jnp.array([True, False, False]))
     assert (state.count.tolist(), int(state.nonfinite), int(state.invalid)) == ([1, 0, 0], 0, 0)
     state = step(init(3), jnp.array([True, True, True]))
