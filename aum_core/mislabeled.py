@@ -11,7 +11,7 @@ import numpy as np
 from aum_core.calculator import AUMCalculator
 from aum_core.files import write_json
 from aum_core.rivals import Rivals, check_rows
-from aum_core.sample_index import SampleIndex, as_ids
+from aum_core.sample_index import as_ids, row_names
 from aum_core.tables import write_aum_values, write_table
 from aum_core.thresholds import Combine, Cut, ThresholdPlan, ThresholdRun
 
@@ -177,16 +177,7 @@ def find_mislabeled(
 
 
 def _names(sample_ids: Sequence[SampleId] | NDArray[Any] | None, num_samples: int) -> NDArray[Any]:
-    if sample_ids is None:
-        return np.arange(num_samples)
-    ids = as_ids(sample_ids)
-    if len(ids) != num_samples:
-        raise ValueError(f"sample_ids: {len(ids)} names for {num_samples} targets, want one for each")
-    rows = SampleIndex().rows(ids)
-    twice = np.flatnonzero(rows != np.arange(num_samples))
-    if twice.size:
-        row = int(twice[0])
-        raise ValueError(f"sample_ids: {ids[row]!r} stands for rows {rows[row]} and {row}, want different names")
+    ids = row_names(sample_ids, num_samples)
     if isinstance(ids, np.ndarray):
         return ids
     names = np.empty(num_samples, dtype=object)

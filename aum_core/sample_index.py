@@ -16,7 +16,7 @@ import numpy as np
 from aum_core.growing import GrowingArray
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -64,6 +64,31 @@ def as_ids(sample_ids: Any) -> NDArray[np.int64] | list[SampleId]:
 def id_list(ids: NDArray[np.int64] | list[SampleId]) -> list[SampleId]:
     """Give ids in the form of `as_ids` as Python ints and strs."""
     return ids.tolist() if isinstance(ids, np.ndarray) else ids
+
+
+def row_names(
+    sample_ids: Sequence[SampleId] | NDArray[Any] | None, num_rows: int
+) -> NDArray[np.int64] | list[SampleId]:
+    """Give the names of all rows of a data set in the form of `as_ids`; row numbers where there are none.
+
+    Raises
+    ------
+    ValueError
+        Where they are not one for each row, or not different.
+    """
+    if sample_ids is None:
+        return np.arange(num_rows)
+    ids = as_ids(sample_ids)
+    if len(ids) != num_rows:
+        raise ValueError(f"sample_ids: {len(ids)} names for {num_rows} rows, want one for each")
+    rows = SampleIndex().rows(ids)
+    twice = np.flatnonzero(rows != np.arange(num_rows))
+    if twice.size:
+        row = int(twice[0])
+        raise ValueError(
+            f"sample_ids: {id_list(ids)[row]!r} stands for rows {rows[row]} and {row}, want different names"
+        )
+    return ids
 
 
 def _array_ids(ids: NDArray[Any]) -> NDArray[np.int64] | list[SampleId]:

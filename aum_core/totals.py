@@ -12,7 +12,7 @@ import numpy as np
 
 from aum_core.files import load_arrays, save_arrays
 from aum_core.growing import GrowingArray
-from aum_core.sample_index import SampleIndex, as_ids
+from aum_core.sample_index import SampleIndex, as_ids, row_names
 
 if TYPE_CHECKING:
     import os
@@ -52,6 +52,38 @@ class Totals:
         self._num_pending = 0
         self.left_out = 0
         """Measurements that were left out: margin not finite or, on a device, id or target out of range."""
+
+    @classmethod
+    def from_rows(cls, sums: Any, counts: Any, sample_ids: Any = None, left_out: int = 0) -> Totals:
+        """Totals of sums and counts by row of the data set, as devices keep them.
+
+        Parameters
+        ----------
+        sums, counts : array_like of shape (N,)
+            Taken as float64 and int64. Rows whose count is 0 were not measured, and do not become samples.
+        sample_ids : sequence of N int or str, optional
+            The names of the rows, all different; row numbers by default.
+        left_out : int
+            Measurements that were left out.
+
+        Raises
+        ------
+        ValueError
+            Where the names are not one for each row, or not different.
+
+        Examples
+        --------
+        >>> Totals.from_rows([4.0, 0.0, -1.0], [2, 0, 1], ["a", "b", "c"]).sample_ids.tolist()
+        ['a', 'c']
+        """
+        counted = np.asarray(counts, dtype=np.int64)
+        ids = row_names(sample_ids, len(counted))
+        measured = np.flatnonzero(counted)
+        totals = cls()
+        chosen = ids[measured] if isinstance(ids, np.ndarray) else [ids[row] for row in measured.tolist()]
+        totals.set_at(totals.rows(chosen), np.asarray(sums, dtype=np.float64)[measured], counted[measured])
+        totals.left_out = left_out
+        return totals
 
     def __len__(self) -> int:
         self._settle()

@@ -14,7 +14,6 @@ import operator
 import warnings
 from dataclasses import dataclass
 from functools import partial
-from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,7 +21,6 @@ import numpy as np
 import aum_core
 from aum_core import AUMRecord, DatasetWithIndex, Findings, Margins, ThresholdPlan, Totals, compute_margins
 from aum_core.margins import TargetError, check_logits, check_targets
-from aum_core.sample_index import as_ids
 
 try:
     import jax  # noqa: TID251 # the one module that may
@@ -284,26 +282,16 @@ def to_totals(state: AUMState, sample_ids: Sequence[SampleId] | NDArray[Any] | N
             f"state: count of shape {host.count.shape}, want (N,): of a stack of states take one, with "
             "jax.tree.map(lambda leaf: leaf[0], state), or merge them"
         )
-    names = as_ids(np.arange(len(host.count)) if sample_ids is None else sample_ids)
-    if len(names) != len(host.count):
-        raise ValueError(f"sample_ids: {len(names)} names for {len(host.count)} rows, want one for each")
     left_out = f"{host.invalid} with an id or target out of range, {host.nonfinite} with a margin that is not finite"
-    measured = host.count > 0
-    if not measured.any():
+    if not host.count.any():
         raise ValueError(
             f"state: nothing was counted; left out: {left_out}. Call update at every training step, and keep the "
             "state that it returns"
         )
-    if host.invalid or host.nonfinite:
-        warnings.warn(f"state: left out of the totals: {left_out}", RuntimeWarning, stacklevel=2)
-    totals = Totals()
-    chosen = names[measured] if isinstance(names, np.ndarray) else list(compress(names, measured.tolist()))
-    rows = totals.rows(chosen)
-    if len(totals) != len(chosen):
-        raise ValueError("sample_ids: a name stands for several rows, want different names")
     sums = host.total.astype(np.float64) + host.compensation
-    totals.set_at(rows, sums[measured], host.count[measured].astype(np.int64))
-    totals.left_out = int(host.invalid) + int(host.nonfinite)
+    totals = Totals.from_rows(sums, host.count, sample_ids, int(host.invalid) + int(host.nonfinite))
+    if totals.left_out:
+        warnings.warn(f"state: left out of the totals: {left_out}", RuntimeWarning, stacklevel=2)
     return totals
 
 

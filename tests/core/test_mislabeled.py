@@ -232,7 +232,7 @@ def never(targets, num_classes, calculator):
         ({"size": 11}, "2 disjoint sets of 11"),
         ({"percentile": 100}, "percentile: 100"),
         ({"combine": "both"}, "combine: 'both'"),
-        ({"sample_ids": ["a"]}, "sample_ids: 1 names for 20 targets"),
+        ({"sample_ids": ["a"]}, "sample_ids: 1 names for 20 rows"),
         ({"sample_ids": ["a"] * 20}, "sample_ids: 'a' stands for rows 0 and 1"),
         ({"class_names": ["a"]}, "class_names: 1 names for 2 classes"),
     ],

@@ -183,3 +183,20 @@ def test_a_foreign_file_is_refused(tmp_path, content):
 def test_a_missing_file_is_missing(tmp_path):
     with pytest.raises(FileNotFoundError):
         Totals.load(tmp_path / "nothing.npz")
+
+
+def test_totals_of_rows_have_those_that_were_measured():
+    totals = Totals.from_rows(np.float32([1.5, 0.0, -2.0]), np.int32([1, 0, 2]), left_out=3)
+    assert by_id(totals) == {0: (1.5, 1), 2: (-2.0, 2)}
+    assert (totals.sums.dtype, totals.counts.dtype, totals.left_out) == (np.float64, np.int64, 3)
+    named = Totals.from_rows([1.5, 0.0, -2.0], [1, 0, 2], ["a", "b", 7])
+    assert by_id(named) == {"a": (1.5, 1), 7: (-2.0, 2)}
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [(["a", "b"], "2 names for 3 rows"), ([5, 6, 5], "5 stands for rows 0 and 2"), (["a", "b", "b"], "'b' stands")],
+)
+def test_names_of_rows_must_be_one_for_each_and_different(names, words):
+    with pytest.raises(ValueError, match=f"sample_ids: {words}"):
+        Totals.from_rows([1.0, 1.0, 1.0], [1, 0, 1], names)

@@ -286,7 +286,7 @@ def test_totals_under_the_names_of_the_rows(names):
 
 @pytest.mark.parametrize(
     ("names", "words"),
-    [(["a", "b"], "2 names for 3 rows"), (["a", "b", "b"], "stands for several rows"), ("abc", "want a list")],
+    [(["a", "b"], "2 names for 3 rows"), (["a", "b", "b"], "'b' stands for rows 1 and 2"), ("abc", "want a list")],
 )
 def test_names_are_one_for_each_row(names, words):
     with pytest.raises((ValueError, TypeError), match=f"sample_ids: .*{words}"):
