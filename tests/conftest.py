@@ -58,7 +58,23 @@ def _torch() -> Framework:
     return Framework("torch", array, adapter.AUMCalculator, adapter.DatasetWithIndex, adapter.find_mislabeled)
 
 
-_FRAMEWORKS = {"numpy": _numpy, "numpy-read-only": _numpy_read_only, "torch": _torch}
+def _tensorflow() -> Framework:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # its greeting; warnings of C++ still come through
+    tf = require("tensorflow")
+    import aum.tf as adapter
+
+    def array(values: Any) -> Any:
+        return tf.constant(np.array(values))
+
+    return Framework("tensorflow", array, adapter.AUMCalculator, aum_core.DatasetWithIndex, adapter.find_mislabeled)
+
+
+_FRAMEWORKS = {
+    "numpy": _numpy,
+    "numpy-read-only": _numpy_read_only,
+    "torch": _torch,
+    "tensorflow": _tensorflow,
+}
 
 
 @pytest.fixture(params=list(_FRAMEWORKS))
