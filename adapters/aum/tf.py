@@ -7,6 +7,7 @@ cannot be called from it. `AUMState` is made of TensorFlow operations only, so i
 
 from __future__ import annotations
 
+import importlib
 import io
 import operator
 import warnings
@@ -55,9 +56,8 @@ _STATE_DTYPES = {"total": tf.float64, "count": tf.int64, "nonfinite": tf.int64, 
 def __getattr__(name: str) -> object:
     if name != "AUMCallback":
         raise AttributeError(f"module 'aum.tf' has no attribute {name!r}")
-    import aum.keras as adapter  # noqa: PLC0415 # Keras is for those who call fit
-
-    return adapter.AUMCallback
+    callback: object = importlib.import_module("aum.keras").AUMCallback  # Keras is for those who call fit
+    return callback
 
 
 class AUMState(tf.Module):  # type: ignore[misc] # TensorFlow ships no types
@@ -209,24 +209,21 @@ class AUMState(tf.Module):  # type: ignore[misc] # TensorFlow ships no types
         if tf.distribute.in_cross_replica_context():
             raise ValueError("update: outside the replicas, want it inside the function that strategy.run runs")
 
-    def _values(self) -> dict[str, NDArray[Any]]:
+    def _values(self) -> dict[str, Any]:
         """Read all variables, summed over the replicas."""
         return {name: getattr(self, name).numpy() for name in _STATE_DTYPES}
 
     def _assign(self, values: Mapping[str, NDArray[Any]]) -> None:
         """Give the first replica these values, and the others zeros."""
 
-        @tf.function
         def assign(values: Mapping[str, Any]) -> None:
             first = tf.equal(tf.distribute.get_replica_context().replica_id_in_sync_group, 0)
             for name, value in values.items():
                 getattr(self, name).assign(tf.where(first, value, 0))
 
-        @tf.function
-        def assign_all(values: Mapping[str, Any]) -> None:
-            self._strategy.run(assign, args=(values,))
-
-        assign_all({name: tf.constant(value) for name, value in values.items()})
+        # in a function, since a strategy warns of what it runs eagerly
+        on_all = tf.function(partial(self._strategy.run, assign), autograph=False)
+        on_all(args=({name: tf.constant(value) for name, value in values.items()},))
 
 
 class _Saved(tf.train.experimental.PythonState):  # type: ignore[misc] # TensorFlow ships no types
@@ -265,11 +262,11 @@ class TFBackend:
             return np.array([each.decode() for each in numpy.reshape(-1)], object).reshape(numpy.shape)
         return numpy
 
-    def measure(self, logits: Any, targets: Any) -> Margins:
+    def measure(self, logits: Any, targets: Any, *, other_logit: bool = True) -> Margins:
         """Compute the margins of a batch on the device of its logits."""
-        if isinstance(logits, tf.Tensor) and "CPU" not in logits.device:
+        if isinstance(logits, tf.Tensor) and not _is_on_host(logits):
             return _measure_on_device(logits, self.to_numpy(targets))
-        return compute_margins(self.to_numpy(logits), self.to_numpy(targets))
+        return compute_margins(self.to_numpy(logits), self.to_numpy(targets), other_logit=other_logit)
 
 
 class AUMCalculator(aum_core.AUMCalculator):
@@ -391,7 +388,10 @@ def _steps(dataset: Any, single: bool = True) -> Iterator[tuple[Any, bool]]:
     yield dataset, single
     single = single and not type(dataset).__name__.strip("_").startswith(("Unbatch", "FlatMap"))
     single = single and "Interleave" not in type(dataset).__name__
-    for each in dataset._inputs():  # noqa: SLF001 # nothing public tells what a data set is made of
+    inputs = dataset._inputs()  # noqa: SLF001 # nothing public tells what a data set is made of
+    if not inputs and isinstance(getattr(dataset, "_filenames", None), tf.data.Dataset):
+        inputs = [dataset._filenames]  # noqa: SLF001 # as above: of lines of text
+    for each in inputs:
         yield from _steps(each, single)
 
 
@@ -469,8 +469,8 @@ def _checked_batch(logits: Any, targets: Any, sample_ids: Any, where: Any) -> tu
             raise ValueError(f"{name}: shape {each.shape}, want (B,) to go with logits of shape {logits.shape}")
     # lengths that are not known before the step runs are compared by this stack: the operations that follow it would
     # repeat a single row as often as needed, and XLA's gather would not mind either
-    first_column = tf.zeros(tf.shape(logits)[:1], tf.int64)
-    rows = tf.stack([*(tf.reshape(tf.cast(each, tf.int64), [-1]) for each in (targets, sample_ids, where)), first_column])
+    columns = [tf.reshape(tf.cast(each, tf.int64), [-1]) for each in (targets, sample_ids, where)]
+    rows = tf.stack([*columns, tf.zeros(tf.shape(logits)[:1], tf.int64)])
     return _widened(tf.stop_gradient(logits)), rows[0], rows[1], tf.cast(rows[2], tf.bool)
 
 
@@ -507,6 +507,10 @@ def _others(logits: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
 def _margins(logits: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
     """Margins (B,) of targets in [0, C); not finite where they should not count."""
     return tf.gather(logits, targets, batch_dims=1) - tf.reduce_max(_others(logits, targets), axis=1)
+
+
+def _is_on_host(tensor: tf.Tensor) -> bool:
+    return "CPU" in tensor.device
 
 
 def _measure_on_device(logits: tf.Tensor, targets: NDArray[Any]) -> Margins:

@@ -41,6 +41,22 @@ def test_torch_example_reads_fashion_mnist(tmp_path):
     assert len((tmp_path / "out/aum_values.csv").read_text().splitlines()) == 151
 
 
+def test_tensorflow_example_finds_most_flipped_digits(tmp_path):
+    done = run(ROOT / "examples/tensorflow/train.py", "--epochs", "6", "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    recall = float(done.stdout.partition("recall ")[2].split()[0])
+    assert recall > 0.95
+    assert "cut-offs of the two runs" in done.stdout
+    assert (tmp_path / "flagged.csv").exists()
+
+
+def test_tf_step_prints_its_table():
+    done = run(ROOT / "benchmarks/tf_step.py", "--rounds", "1", "--seconds", "0", "--samples", "100", "--classes", "3")
+    assert done.returncode == 0, done.stderr
+    rows = [line for line in done.stdout.splitlines() if line.startswith(("| False", "| True"))]
+    assert [row.count("|") for row in rows] == [8, 8]
+
+
 def test_streams_are_those_of_the_live_reference():
     done = run(ROOT / "benchmarks/against_reference.py", "--streams", "40")
     assert done.returncode == 0, done.stdout + done.stderr

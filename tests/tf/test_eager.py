@@ -78,7 +78,11 @@ def test_inside_a_function_it_points_to_the_state(calculator, method, batch):
 
 def test_a_function_that_leaves_the_graph_measures_every_step(calculator):
     logits, targets, ids = random_batch()
-    step = tf.function(lambda *batch: tf.py_function(calculator.accumulate, batch, []))
+
+    @tf.function
+    def step(*batch):
+        tf.py_function(calculator.accumulate, batch, [])
+
     for _ in range(3):
         step(logits, targets, ids)
     assert set(calculator.counts.values()) == {3}
@@ -140,9 +144,6 @@ class TestOnAnotherDevice:
 
 
 def test_tensors_of_another_device_are_reduced_there(calculator, monkeypatch):
-    class Elsewhere:
-        """A tensor of a device that this machine has not."""
-
     logits, targets, ids = random_batch()
     host, seen = compute_margins(logits.numpy(), targets.numpy()), []
     monkeypatch.setattr(aum.tf, "_is_on_host", lambda tensor: False)

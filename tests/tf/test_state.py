@@ -152,7 +152,7 @@ def test_nothing_counted_is_an_error_that_says_what_to_do():
     with pytest.raises(ValueError, match=r"nothing was counted.*0 rows with a sample id.*call state\.update"):
         state.to_totals()
     state.update(tf.zeros([2, 2]), tf.constant([0, 0]), tf.constant([3, -1]))
-    with pytest.raises(ValueError, match="nothing was counted.*2 rows with a sample id"):
+    with pytest.raises(ValueError, match=r"nothing was counted.*2 rows with a sample id"):
         state.to_totals()
 
 
@@ -204,7 +204,9 @@ def test_bad_input_is_named_and_changes_nothing(name, wrap):
     assert not state.count.numpy().any()
 
 
-@pytest.mark.parametrize("lengths", [(3, 1, 3, 3), (3, 3, 1, 3), (1, 3, 3, 3), (3, 3, 3, 1), (3, 1, 1, 1), (3, 3, 3, 2)])
+@pytest.mark.parametrize(
+    "lengths", [(3, 1, 3, 3), (3, 3, 1, 3), (1, 3, 3, 3), (3, 3, 3, 1), (3, 1, 1, 1), (3, 3, 3, 2)]
+)
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_lengths_that_differ_only_when_the_step_runs_change_nothing(lengths, jit_compile):
     state = AUMState(3)
