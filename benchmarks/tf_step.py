@@ -15,6 +15,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pages
 import tensorflow as tf
 
 from aum.tf import AUMState
@@ -84,21 +85,28 @@ def main() -> None:
     parser.add_argument("--samples", type=int, nargs="+", default=[10_000, 1_280_000, 10_000_000], metavar="N")
     parser.add_argument("--classes", type=int, nargs="+", default=[10, 1000], metavar="C")
     parser.add_argument("--batch-size", type=int, default=256, metavar="B")
+    parser.add_argument("--write", action="store_true", help="put the table into docs/tensorflow.md")
     options = parser.parse_args()
 
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
-    print(
-        f"Python {platform.python_version()}, TensorFlow {tf.__version__}; one thread, B={options.batch_size}; best of "
-        f"{options.rounds} rounds of {options.seconds:g} s, and the median difference.\n"
-    )
-    print("| jit_compile | C | N | step | with `update` | best - best | median difference |")
-    print("|---|---:|---:|---:|---:|---:|---:|")
+    how = f"Python {platform.python_version()}, TensorFlow {tf.__version__}; one thread, B={options.batch_size}"
+    rounds = f"Best of {options.rounds} rounds of {options.seconds:g} s, and the median of the rounds' differences"
+    lines = [
+        f"{how}. {rounds}.",
+        "",
+        "| jit_compile | C | N | step | with `update` | best - best | median difference |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
     for jit_compile, num_classes, num_samples in product((False, True), options.classes, options.samples):
         print(f"N={num_samples} C={num_classes} jit_compile={jit_compile}", file=sys.stderr)
         plain, tracked, added = measure(num_samples, num_classes, jit_compile, options)
         row = [str(jit_compile), f"{num_classes:,}", f"{num_samples:,}", f"{plain:.3f} ms", f"{tracked:.3f} ms"]
-        print("| " + " | ".join([*row, f"{tracked - plain:.3f} ms", f"{added:.3f} ms"]) + " |")
+        lines.append("| " + " | ".join([*row, f"{tracked - plain:.3f} ms", f"{added:.3f} ms"]) + " |")
+    text = "\n".join(lines)
+    print(text)
+    if options.write:
+        pages.write("tensorflow.md", text)
 
 
 if __name__ == "__main__":

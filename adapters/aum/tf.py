@@ -116,7 +116,8 @@ class AUMState(tf.Module):  # type: ignore[misc] # TensorFlow ships no types
         for each, dtype in _STATE_DTYPES.items():
             # object's own __setattr__ passes by the tracking of tf.Module: a checkpoint would restore a sum over R
             # replicas by giving each of them 1/R of it, and 1/R of an int64 count is truncated
-            object.__setattr__(self, each, _variable(each, (num_samples,) if each in ("total", "count") else (), dtype))
+            shape = (self._num_samples,) if each in ("total", "count") else ()
+            object.__setattr__(self, each, _variable(each, shape, dtype))
         self._saved = _Saved(self)
 
     @property
@@ -128,7 +129,8 @@ class AUMState(tf.Module):  # type: ignore[misc] # TensorFlow ships no types
         """Measure a batch; call it with the logits of the training forward pass.
 
         Rows whose id or target is out of range, or whose margin is not finite, are left out and counted in `invalid`
-        and `nonfinite`: a compiled step cannot raise. A repeated id counts as often as it is there.
+        and `nonfinite`: a compiled step cannot raise. A repeated id counts as often as it is there. Margins of float32
+        logits are those of the engine to the bit, but for those below 1e-38, which TensorFlow takes for 0.
 
         Parameters
         ----------

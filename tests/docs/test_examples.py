@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -22,7 +24,8 @@ def test_torch_example_finds_most_flipped_digits(tmp_path):
     assert (tmp_path / "flagged.csv").exists()
 
 
-def test_torch_example_reads_fashion_mnist(tmp_path):
+@pytest.mark.parametrize("framework", ["torch", "tensorflow"])
+def test_example_reads_fashion_mnist(tmp_path, framework):
     import gzip
 
     import numpy as np
@@ -36,7 +39,7 @@ def test_torch_example_reads_fashion_mnist(tmp_path):
         with gzip.open(tmp_path / f"train-{name}-ubyte.gz", "wb") as file:
             file.write(content)
     options = ["--dataset", "fashion-mnist", "--folder", tmp_path, "--epochs", "1", "--samples", "150"]
-    done = run(ROOT / "examples/torch/train.py", *options, "--out", tmp_path / "out")
+    done = run(ROOT / "examples" / framework / "train.py", *options, "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     assert len((tmp_path / "out/aum_values.csv").read_text().splitlines()) == 151
 

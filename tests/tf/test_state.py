@@ -133,10 +133,10 @@ def test_margins_that_are_not_finite_are_left_out_and_counted(mode):
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_rows_that_are_not_asked_for_are_passed_over_and_counted_nowhere(jit_compile):
     state = AUMState(3)
-    logits = tf.constant([[1.0, 0.0], [np.nan, 0.0], [2.0, 0.0], [4.0, 0.0]])
-    where = tf.constant([True, False, False, True])
+    logits = tf.constant([[1.0, 0.0], [np.nan, 0.0], [2.0, 0.0], [4.0, 0.0], [8.0, 0.0]])
+    where = tf.constant([True, False, False, True, False])
     step = tf.function(state.update, jit_compile=jit_compile)
-    step(logits, tf.constant([0, 0, -100, 0]), tf.constant([0, 1, -1, 2]), where)
+    step(logits, tf.constant([0, 0, -100, 0, 0]), tf.constant([0, 1, -1, 2, 1]), where)
     totals = state.to_totals()  # warnings are errors
     assert (totals.sample_ids.tolist(), totals.sums.tolist()) == ([0, 2], [1.0, 4.0])
 
