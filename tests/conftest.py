@@ -59,7 +59,6 @@ def _torch() -> Framework:
 
 
 def _tensorflow() -> Framework:
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")  # its greeting; warnings of C++ still come through
     tf = require("tensorflow")
     import aum.tf as adapter
 

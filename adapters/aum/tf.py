@@ -128,6 +128,8 @@ class AUMState(tf.Module):  # type: ignore[misc] # TensorFlow ships no types
     def update(self, logits: Any, targets: Any, sample_ids: Any, where: Any = None) -> None:
         """Measure a batch; call it with the logits of the training forward pass.
 
+        Call it once per step: a function given to `tf.recompute_grad` runs twice, and what it holds counts twice.
+
         Rows whose id or target is out of range, or whose margin is not finite, are left out and counted in `invalid`
         and `nonfinite`: a compiled step cannot raise. A repeated id counts as often as it is there. Margins of float32
         logits are those of the engine to the bit, but for those below 1e-38, which TensorFlow takes for 0.
