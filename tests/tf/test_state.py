@@ -97,7 +97,7 @@ def test_repeated_ids_count_as_often_as_they_are_there(mode):
 
 def test_what_is_out_of_range_is_left_out_and_counted(mode):
     state = AUMState(4)
-    logits = np.float32([[1, 0]] * 7)
+    logits = np.float32([[1, 0], [np.nan, 0], *[[1, 0]] * 5])  # a row is left out for one reason, not for two
     targets = np.int64([0, 0, 0, 0, -100, 2, 0])
     mode(state.update)(*tensors(logits, targets, np.int64([3, -1, 4, 2**40, 0, 1, 3])))
     assert state.count.numpy().tolist() == [0, 0, 0, 2]
