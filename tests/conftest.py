@@ -65,7 +65,23 @@ def _jax() -> Framework:
     return Framework("jax", jnp.asarray, adapter.AUMCalculator, adapter.DatasetWithIndex, adapter.find_mislabeled)
 
 
-_FRAMEWORKS = {"numpy": _numpy, "numpy-read-only": _numpy_read_only, "torch": _torch, "jax": _jax}
+def _tensorflow() -> Framework:
+    tf = require("tensorflow")
+    import aum.tf as adapter
+
+    def array(values: Any) -> Any:
+        return tf.constant(np.array(values))
+
+    return Framework("tensorflow", array, adapter.AUMCalculator, aum_core.DatasetWithIndex, adapter.find_mislabeled)
+
+
+_FRAMEWORKS = {
+    "numpy": _numpy,
+    "numpy-read-only": _numpy_read_only,
+    "torch": _torch,
+    "jax": _jax,
+    "tensorflow": _tensorflow,
+}
 
 
 @pytest.fixture(params=list(_FRAMEWORKS))

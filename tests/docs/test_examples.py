@@ -18,22 +18,24 @@ def run(*words, **variables):
     )
 
 
-def test_torch_example_finds_most_flipped_digits(tmp_path):
-    done = run(ROOT / "examples/torch/train.py", "--epochs", "6", "--out", tmp_path)
+DIGITS = {
+    "torch/train.py": [],
+    "tensorflow/train.py": [],
+    "jax_flax/train_nnx.py": [],
+    "jax_flax/train_nnx.py --records": ["--records"],
+    "jax_flax/train_linen.py": [],
+}
+
+
+@pytest.mark.parametrize("example", DIGITS)
+def test_examples_find_most_flipped_digits(example, tmp_path):
+    script = ROOT / "examples" / example.partition(" ")[0]
+    done = run("-W", "error", script, *DIGITS[example], "--epochs", "6", "--out", tmp_path)
     assert done.returncode == 0, done.stderr
     recall = float(done.stdout.partition("recall ")[2].split()[0])
     assert recall > 0.95
+    assert ("10782 records" in done.stdout) == ("--records" in example)
     assert (tmp_path / "flagged.csv").exists()
-
-
-@pytest.mark.parametrize("words", [["train_nnx.py"], ["train_nnx.py", "--records"], ["train_linen.py"]], ids=" ".join)
-def test_jax_examples_find_most_flipped_digits(words, tmp_path):
-    script, *options = words
-    done = run("-W", "error", ROOT / "examples/jax_flax" / script, *options, "--epochs", "5", "--out", tmp_path)
-    assert done.returncode == 0, done.stderr
-    recall = float(done.stdout.partition("recall ")[2].split()[0])
-    assert recall > 0.95
-    assert ("8985 records" in done.stdout) == ("--records" in options)
 
 
 @pytest.fixture
@@ -49,12 +51,19 @@ def fashion_folder(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize("script", ["torch/train.py", "jax_flax/train_nnx.py", "jax_flax/train_linen.py"])
+@pytest.mark.parametrize("script", [example for example in DIGITS if " " not in example])
 def test_examples_read_fashion_mnist(script, fashion_folder, tmp_path):
     options = ["--dataset", "fashion-mnist", "--folder", fashion_folder, "--epochs", "1", "--samples", "150"]
     done = run(ROOT / "examples" / script, *options, "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     assert len((tmp_path / "out/aum_values.csv").read_text().splitlines()) == 151
+
+
+def test_tf_step_prints_its_table():
+    done = run(ROOT / "benchmarks/tf_step.py", "--rounds", "1", "--seconds", "0", "--samples", "100", "--classes", "3")
+    assert done.returncode == 0, done.stderr
+    rows = [line for line in done.stdout.splitlines() if line.startswith(("| False", "| True"))]
+    assert [row.count("|") for row in rows] == [8, 8]
 
 
 def test_streams_are_those_of_the_live_reference():
