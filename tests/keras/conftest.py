@@ -18,7 +18,8 @@ if keras.backend.backend() == "tensorflow":
 
 def pytest_configure(config):
     config.addinivalue_line(
-        "markers", "feature(name, **not_on): a row of the table in docs/keras.md; not_on tells by backend why it cannot be"
+        "markers",
+        "feature(name, **not_on): a row of the table in docs/keras.md; not_on tells by backend why it cannot be",
     )
 
 
@@ -35,7 +36,6 @@ def fresh():
     """What the last test left in Keras does not reach the next."""
     keras.utils.set_random_seed(0)
     yield
-    keras.backend.clear_session()
     keras.distribution.set_distribution(None)
 
 

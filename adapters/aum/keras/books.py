@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import warnings
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from aum_core.sample_index import as_ids
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -30,8 +30,8 @@ _PATTERN = "before_epoch*.npz"
 class Books:
     """Sums and counts by row, those left out, and the epoch that comes next.
 
-    They are saved after each epoch, the last two kept: a backup of the weights that is made before them in the same
-    epoch's end, or after them, then finds its own whichever of the two was reached.
+    They are saved after each epoch, and the last two are kept: where training ends between that and the backup of the
+    weights, which then is one epoch behind, it still finds its own.
 
     Parameters
     ----------
@@ -79,15 +79,17 @@ class Books:
             for old in folder.glob(_PATTERN) if folder else ():
                 old.unlink()
         elif epoch != self._next_epoch:
-            path = None if folder is None else _path(folder, epoch)
-            if path is not None and path.exists():
-                self._load(path)
-            else:
+            found = [each for each in range(epoch + 1) if folder and _path(folder, each).exists()]
+            if folder and found:
+                self._load(_path(folder, found[-1]))
+            if not found or found[-1] < epoch:
+                since = found[-1] if found else self._next_epoch
                 warnings.warn(
-                    f"fit resumes at epoch {epoch}, and {path or 'a calculator'} has no sums of the epochs before it: "
-                    "they do not count. Give the callback the save_dir of the run that is resumed.",
+                    f"save_dir: fit resumes at epoch {epoch}, and {folder or 'a calculator'} has no sums of epochs "
+                    f"{since} to {epoch - 1}: they do not count. To go on with a run, give its save_dir, and put this callback "
+                    "before the one that makes the backup.",
                     RuntimeWarning,
-                    stacklevel=2,
+                    stacklevel=3,
                 )
 
     def close(self, epoch: int, folder: Path | None) -> None:

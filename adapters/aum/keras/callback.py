@@ -9,17 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import keras
-import numpy as np
 
 import aum_core
 from aum.keras.books import Books
 from aum.keras.inputs import split_batch
-from aum.keras.logits import Passing, find_activation, keep_input
+from aum.keras.logits import Passing, check_one_label, find_activation, keep_input
 from aum.keras.margin_sums import MarginSums
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterator, Sequence
+
+    import numpy as np
 
     from aum_core.sample_index import SampleId
 
@@ -150,8 +151,8 @@ class AUMCallback(keras.callbacks.Callback):
         sums, counts = self._sums.bring_home()
         if not counts[:-2].any() and not counts[-1]:
             self._fail(
-                f"sample_ids: all {counts[-2]} rows of epoch {epoch} were left out; want ids in [0, {self._num_samples}), "
-                "as with_ids gives them, and targets that are classes of the model's output"
+                f"sample_ids: all {counts[-2]} rows of epoch {epoch} were left out; want ids in [0, {self._num_samples}),"
+                " as with_ids gives them, and targets that are classes of the model's output"
             )
         if self._start_epoch <= epoch and (self._stop_epoch is None or epoch < self._stop_epoch):
             self._books.add(sums, counts)
@@ -189,7 +190,7 @@ class AUMCallback(keras.callbacks.Callback):
         replacements = {
             "train_step": _with_ids_aside(model.train_step, self._passing),
             "test_step": _with_ids_aside(model.test_step, None),
-            "compute_loss": _measured_loss(model.compute_loss, self._passing, self._sums, activation_layer is not None),
+            "compute_loss": _measured_loss(model, self._passing, self._sums, activation_layer),
         }
         for name, function in replacements.items():
             undo.callback(_set(model, name, function))
@@ -202,8 +203,8 @@ class AUMCallback(keras.callbacks.Callback):
     def _fail_unmeasured(self) -> None:
         if not self._passing.ids_came:
             self._fail(
-                "x: it has no sample ids, so nothing can be measured; want fit(with_ids(x), y, ...), or with_ids around "
-                "the data set before it is shuffled and batched"
+                "x: it has no sample ids, so nothing can be measured; want fit(with_ids(x), y, ...), or with_ids around"
+                " the data set before it is shuffled and batched"
             )
         self._fail(
             "model: its train_step does not call self.compute_loss(x, y, y_pred, sample_weight), where the margins are "
@@ -220,8 +221,9 @@ class AUMCallback(keras.callbacks.Callback):
             return
         self._warned = True
         warnings.warn(
-            f"{by_id} measurements had an id outside [0, {self._num_samples}) or a target that is no class, {by_margin} "
-            "a margin that is not finite. They are left out and counted (totals.left_out); further ones without a warning.",
+            f"{by_id} measurements had an id outside [0, {self._num_samples}) or a target that is no class, {by_margin}"
+            " a margin that is not finite. They are left out and counted (totals.left_out); further ones without a "
+            "warning.",
             RuntimeWarning,
             stacklevel=3,
         )
@@ -291,13 +293,19 @@ def _with_ids_aside(step: Callable[..., Any], passing: Passing | None) -> Callab
 
 
 def _measured_loss(
-    compute_loss: Callable[..., Any], passing: Passing, sums: MarginSums, of_activation: bool
+    model: Any, passing: Passing, sums: MarginSums, activation_layer: keras.layers.Layer | None
 ) -> Callable[..., Any]:
+    """The model's `compute_loss`, which within a training step measures what it is given as well."""
+    compute_loss, loss = model.compute_loss, model.loss
+
     @functools.wraps(compute_loss)
     def measured(x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, **options: Any) -> Any:
         now = passing.now
         if now.sample_ids is not None:
-            sums.measure(now.logits if of_activation else y_pred, y, now.sample_ids)
+            logits = y_pred if activation_layer is None else now.logits
+            if not keras.tree.is_nested(logits):
+                check_one_label(loss, logits)
+            sums.measure(logits, y, now.sample_ids)
             passing.measured = True
         return compute_loss(x, y, y_pred, sample_weight, **options)
 

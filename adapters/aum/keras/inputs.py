@@ -31,8 +31,8 @@ def with_ids(x: Any, sample_ids: Any = None) -> Any:
         - A data set with ``__len__`` and ``__getitem__`` that gives ``(x, y)``, such as those of PyTorch, *before* it
           goes into its loader: ``DataLoader(with_ids(dataset), batch_size=32, shuffle=True)``.
     sample_ids : array of shape (B,), any integer dtype, optional
-        Only with arrays: the rows of these inputs, for a generator or a `PyDataset` that shuffles by itself and so gives
-        ``(with_ids(x[rows], rows), y[rows])``. Negative ones are padding: left out and counted.
+        Only with arrays: the rows of these inputs, for a generator or a `PyDataset` that shuffles by itself and so
+        gives ``(with_ids(x[rows], rows), y[rows])``. Negative ones are padding: left out and counted.
 
     Returns
     -------
@@ -95,8 +95,8 @@ def _tf_data_with_ids(dataset: Any) -> Any:
     done = {word for stage in _stages(dataset) for word in ("Shuffle", "Batch") if word in type(stage).__name__}
     if done:
         raise ValueError(
-            f"x: this tf.data.Dataset is made with {' and '.join(sorted(done)).lower()} already, so that places in it are "
-            "not those of samples; want with_ids(dataset).shuffle(...).batch(...)"
+            f"x: this tf.data.Dataset is made with {' and '.join(sorted(done)).lower()} already, so that places in it "
+            "are not those of samples; want with_ids(dataset).shuffle(...).batch(...)"
         )
     return dataset.enumerate().map(_element_with_ids)
 
@@ -145,8 +145,8 @@ class _PyDatasetWithIds(keras.utils.PyDataset):
             self._batch_size = size if index == 0 else self._size_of_first()
         if size != self._batch_size and (size > self._batch_size or index != self.num_batches - 1):
             raise ValueError(
-                f"x: batch {index} has {size} rows, batch 0 has {self._batch_size}: which rows they are cannot be known; "
-                "have its __getitem__ give (with_ids(x, rows), y) itself"
+                f"x: batch {index} has {size} rows, batch 0 has {self._batch_size}: which rows they are cannot be "
+                "known; have its __getitem__ give (with_ids(x, rows), y) itself"
             )
         first = index * self._batch_size
         rows = np.arange(first, first + size, dtype=np.int32)

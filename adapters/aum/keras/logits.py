@@ -12,7 +12,7 @@ from typing import Any
 
 import keras
 
-__all__ = ["Passing", "find_activation", "keep_input"]
+__all__ = ["Passing", "check_one_label", "find_activation", "keep_input"]
 
 _PROBABILITY_LOSSES = (
     "categorical_crossentropy",
@@ -83,6 +83,15 @@ def find_activation(model: Any, from_logits: bool | None, output_layer: Any) -> 
     return layer
 
 
+def check_one_label(loss: Any, y_pred: Any) -> None:
+    """Refuse the outputs of a model that says yes or no to each of several labels: there a sample has no one class."""
+    if _name(loss).startswith("binary") and len(y_pred.shape) == 2 and y_pred.shape[1] != 1:
+        raise ValueError(
+            f"loss: {_name(loss)} of {y_pred.shape[1]} outputs lets a sample have several labels, want one class per "
+            "sample: a categorical crossentropy, or one output for two classes"
+        )
+
+
 def keep_input(layer: Any, passing: Passing) -> tuple[str, Any]:
     """Make a stand-in for the activation of `layer` that leaves its input in `passing`; (attribute, stand-in)."""
     name = "call" if isinstance(layer, keras.layers.Softmax) else "activation"
@@ -134,4 +143,6 @@ def _all_layers(layer: Any) -> Any:
 
 
 def _name(loss: Any) -> str:
+    if isinstance(loss, str):
+        return loss
     return getattr(loss, "name", None) or getattr(loss, "__name__", None) or repr(loss)

@@ -1,7 +1,7 @@
 """The state on the device: what each sample's margins add up to within one epoch.
 
-Within one epoch only, since float32 is all that every device has: the callback takes the sums home after each epoch, into
-float64, and sets them back to zero. A sample's one margin of an epoch is then exact.
+Within one epoch only, since float32 is all that every device has: the callback takes the sums home after each epoch,
+into float64, and sets them back to zero. A sample's one margin of an epoch is then exact.
 """
 
 from __future__ import annotations
@@ -57,6 +57,8 @@ class MarginSums(keras.metrics.Metric):
         y : tensor of shape (B,), (B, 1) or one-hot (B, C)
         sample_ids : tensor of shape (B,), integers
         """
+        if keras.tree.is_nested(logits):
+            raise ValueError("y_pred: the model has several outputs, want one with the logits of each class, (B, C)")
         logits = _two_dimensional(ops.stop_gradient(logits))
         logits = ops.cast(
             logits, "float64" if keras.backend.standardize_dtype(logits.dtype) == "float64" else "float32"
@@ -84,8 +86,6 @@ class MarginSums(keras.metrics.Metric):
 
 
 def _two_dimensional(logits: Any) -> Any:
-    if keras.tree.is_nested(logits):
-        raise ValueError("y_pred: the model has several outputs, want one with the logits of each class, (B, C)")
     if len(logits.shape) == 1:
         logits = logits[:, None]
     if len(logits.shape) != 2:
