@@ -85,9 +85,9 @@ class Books:
             if not found or found[-1] < epoch:
                 since = found[-1] if found else self._next_epoch
                 warnings.warn(
-                    f"save_dir: fit resumes at epoch {epoch}, and {folder or 'a calculator'} has no sums of epochs "
-                    f"{since} to {epoch - 1}: they do not count. To go on with a run, give its save_dir, and put this callback "
-                    "before the one that makes the backup.",
+                    f"save_dir: fit resumes at epoch {epoch}, and {folder or 'a calculator'} has no sums of "
+                    f"epochs {since} to {epoch - 1}: they do not count. To go on with a run, give its save_dir, "
+                    "and put this callback before the one that makes the backup.",
                     RuntimeWarning,
                     stacklevel=3,
                 )

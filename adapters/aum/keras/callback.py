@@ -80,6 +80,7 @@ class AUMCallback(keras.callbacks.Callback):
     --------
     >>> import tempfile
     >>> import keras, numpy as np
+    >>> from aum.keras import AUMCallback, with_ids
     >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
     >>> model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     >>> x, y = np.eye(2, dtype="float32"), np.array([0, 2])
@@ -151,8 +152,8 @@ class AUMCallback(keras.callbacks.Callback):
         sums, counts = self._sums.bring_home()
         if not counts[:-2].any() and not counts[-1]:
             self._fail(
-                f"sample_ids: all {counts[-2]} rows of epoch {epoch} were left out; want ids in [0, {self._num_samples}),"
-                " as with_ids gives them, and targets that are classes of the model's output"
+                f"sample_ids: all {counts[-2]} rows of epoch {epoch} were left out; want ids in "
+                f"[0, {self._num_samples}), as with_ids gives them, and targets that are classes of the model's output"
             )
         if self._start_epoch <= epoch and (self._stop_epoch is None or epoch < self._stop_epoch):
             self._books.add(sums, counts)

@@ -72,8 +72,10 @@ class MarginSums(keras.metrics.Metric):
         margin = ops.where(valid & finite, margin, 0.0)
         coarse = ops.where(ops.abs(margin) < _LARGE, ops.round(margin * _GRID) / _GRID, margin)
         columns = ops.stack([coarse, margin - coarse, ops.ones_like(margin)], axis=1)
-        added = ops.scatter_update(self._sums, rows[:, None], columns, reduction="add")
-        self._sums.assign(added)
+        if keras.backend.backend() == "torch":  # Keras would copy all N rows at every step
+            self._sums.value.index_add_(0, rows, columns)
+        else:
+            self._sums.assign(ops.scatter_update(self._sums, rows[:, None], columns, reduction="add"))
 
     def zero(self) -> None:
         """Begin an epoch."""
