@@ -304,8 +304,7 @@ def _measured_loss(
         now = passing.now
         if now.sample_ids is not None:
             logits = y_pred if activation_layer is None else now.logits
-            if not keras.tree.is_nested(logits):
-                check_one_label(loss, logits)
+            check_one_label(loss, logits)
             sums.measure(logits, y, now.sample_ids)
             passing.measured = True
         return compute_loss(x, y, y_pred, sample_weight, **options)

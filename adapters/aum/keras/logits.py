@@ -84,7 +84,11 @@ def find_activation(model: Any, from_logits: bool | None, output_layer: Any) -> 
 
 
 def check_one_label(loss: Any, y_pred: Any) -> None:
-    """Refuse the outputs of a model that says yes or no to each of several labels: there a sample has no one class."""
+    """Refuse several outputs, and yes or no to each of several labels: there a sample has no one class."""
+    if isinstance(y_pred, list | tuple | dict):
+        raise ValueError(  # noqa: TRY004 # its number is wrong
+            "y_pred: the model has several outputs, want one with the logits of each class, (B, C)"
+        )
     if _name(loss).startswith("binary") and len(y_pred.shape) == 2 and y_pred.shape[1] != 1:
         raise ValueError(
             f"loss: {_name(loss)} of {y_pred.shape[1]} outputs lets a sample have several labels, want one class per "

@@ -57,8 +57,6 @@ class MarginSums(keras.metrics.Metric):
         y : tensor of shape (B,), (B, 1) or one-hot (B, C)
         sample_ids : tensor of shape (B,), integers
         """
-        if keras.tree.is_nested(logits):
-            raise ValueError("y_pred: the model has several outputs, want one with the logits of each class, (B, C)")
         logits = _two_dimensional(ops.stop_gradient(logits))
         logits = ops.cast(
             logits, "float64" if keras.backend.standardize_dtype(logits.dtype) == "float64" else "float32"
