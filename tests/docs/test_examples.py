@@ -66,6 +66,21 @@ def test_tf_step_prints_its_table():
     assert [row.count("|") for row in rows] == [8, 8]
 
 
+@pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
+def test_keras_example_finds_most_flipped_digits(tmp_path, backend):
+    done = run(ROOT / "examples/keras/train.py", "--epochs", "4", "--out", tmp_path, KERAS_BACKEND=backend)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout.partition("recall ")[2].split()[0]) > 0.9
+    assert (tmp_path / "flagged.csv").exists()
+
+
+def test_keras_step_prints_its_table():
+    options = ["--backends", "torch", "--samples", "1000", "--steps", "3", "--rounds", "1", "--classes", "10"]
+    done = run(ROOT / "benchmarks/keras_step.py", *options)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[2].startswith("| torch | 1,000 |")
+
+
 def test_streams_are_those_of_the_live_reference():
     done = run(ROOT / "benchmarks/against_reference.py", "--streams", "40")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,27 @@
+"""AUM for Keras 3: measured inside the compiled training step, on the TensorFlow, JAX and PyTorch backends.
+
+`with_ids` gives the inputs their sample ids, `AUMCallback` goes into ``fit``. The step stays the one that Keras makes:
+the margins of its own forward pass are added to one variable on the device, and come home once an epoch.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import aum_core
+from aum_core import AUMCalculator, Findings, ThresholdPlan, Totals
+
+try:
+    import keras  # noqa: F401 # for the message where it is absent
+except ModuleNotFoundError as error:
+    if error.name != "keras":
+        raise
+    raise ModuleNotFoundError("aum.keras needs Keras 3: pip install 'aum[keras]'", name="keras") from error
+
+from aum.keras.callback import AUMCallback
+from aum.keras.inputs import with_ids
+
+__all__ = ["AUMCalculator", "AUMCallback", "Findings", "ThresholdPlan", "Totals", "find_mislabeled", "with_ids"]
+
+find_mislabeled = partial(aum_core.find_mislabeled, calculator=AUMCalculator)
+"""`aum_core.find_mislabeled`: build the callback from the calculator that `train` is given."""

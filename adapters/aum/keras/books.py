@@ -1,0 +1,118 @@
+"""What the callback keeps on the host between epochs, and beside the run's files for a fit that resumes."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from aum_core import Totals
+from aum_core.files import load_arrays, save_arrays
+from aum_core.sample_index import as_ids
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from aum_core.sample_index import SampleId
+
+__all__ = ["Books"]
+
+_KIND = "aum sums between epochs, version 1"
+_SCHEMA = {"sums": ("float64", 1), "counts": ("int64", 1), "left_out": ("int64", 1)}
+_PATTERN = "before_epoch*.npz"
+
+
+class Books:
+    """Sums and counts by row, those left out, and the epoch that comes next.
+
+    They are saved after each epoch, and the last two are kept: where training ends between that and the backup of the
+    weights, which then is one epoch behind, it still finds its own.
+
+    Parameters
+    ----------
+    num_samples : int
+        N.
+    sample_ids : sequence of N int or str, optional
+        The names of the rows.
+    """
+
+    def __init__(self, num_samples: int, sample_ids: Sequence[SampleId] | NDArray[Any] | None) -> None:
+        if num_samples < 1 or num_samples >= 2**31 - 2:
+            raise ValueError(f"num_samples: {num_samples}, want at least 1 and less than 2**31 - 2")
+        self._ids = np.arange(num_samples) if sample_ids is None else as_ids(sample_ids)
+        if len(self._ids) != num_samples or len(set(self._ids)) != num_samples:
+            raise ValueError(
+                f"sample_ids: {len(self._ids)} names, {len(set(self._ids))} of them different, want {num_samples}"
+            )
+        self.clear()
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self.sums = np.zeros(len(self._ids))
+        self.counts = np.zeros(len(self._ids), np.int64)
+        self.left_out = np.zeros(2, np.int64)  # by id or target, by margin
+        self._next_epoch = 0
+
+    def add(self, sums: NDArray[np.float64], counts: NDArray[np.int64]) -> None:
+        """Add what an epoch brought, (N + 2,): the last two are tallies of what was left out."""
+        self.sums += sums[:-2]
+        self.counts += counts[:-2]
+        self.left_out += counts[-2:]
+
+    def totals(self) -> Totals:
+        """Totals of the rows that were measured, in their order."""
+        rows = np.flatnonzero(self.counts)
+        totals = Totals()
+        ids = self._ids[rows] if isinstance(self._ids, np.ndarray) else [self._ids[row] for row in rows.tolist()]
+        totals.set_at(totals.rows(ids), self.sums[rows], self.counts[rows])
+        totals.left_out = int(self.left_out.sum())
+        return totals
+
+    def open(self, epoch: int, folder: Path | None) -> None:
+        """Make ready for `epoch`, the first of a fit: as the books were when it was about to begin."""
+        if epoch == 0:
+            for old in folder.glob(_PATTERN) if folder else ():
+                old.unlink()
+        elif epoch != self._next_epoch:
+            found = [each for each in range(epoch + 1) if folder and _path(folder, each).exists()]
+            if folder and found:
+                self._load(_path(folder, found[-1]))
+            if not found or found[-1] < epoch:
+                since = found[-1] if found else self._next_epoch
+                warnings.warn(
+                    f"save_dir: fit resumes at epoch {epoch}, and {folder or 'a calculator'} has no sums of "
+                    f"epochs {since} to {epoch - 1}: they do not count. To go on with a run, give its save_dir, "
+                    "and put this callback before the one that makes the backup.",
+                    RuntimeWarning,
+                    stacklevel=3,
+                )
+
+    def close(self, epoch: int, folder: Path | None) -> None:
+        """Save the books after `epoch`."""
+        self._next_epoch = epoch + 1
+        if folder is None:
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        arrays = {"sums": self.sums, "counts": self.counts, "left_out": self.left_out}
+        save_arrays(_path(folder, epoch + 1), _KIND, arrays)
+        for old in folder.glob(_PATTERN):
+            if old not in (_path(folder, epoch), _path(folder, epoch + 1)):
+                old.unlink()
+
+    def _load(self, path: Path) -> None:
+        arrays = load_arrays(path, _KIND, _SCHEMA)
+        if not len(arrays["sums"]) == len(arrays["counts"]) == len(self._ids) or len(arrays["left_out"]) != 2:
+            raise ValueError(
+                f"{os.fspath(path)}: sums of {len(arrays['sums'])} samples, want num_samples={len(self._ids)}; "
+                "resume with the same data, or begin in another save_dir"
+            )
+        self.sums, self.counts, self.left_out = arrays["sums"], arrays["counts"], arrays["left_out"]
+
+
+def _path(folder: Path, epoch: int) -> Path:
+    return folder / f"before_epoch{epoch}.npz"
