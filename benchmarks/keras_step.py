@@ -54,7 +54,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     times: dict[str, list[float]] = {"without": [], "with": []}
     with tempfile.TemporaryDirectory() as folder:
-        callback = AUMCallback(model, folder, arguments.samples)
+        callback = AUMCallback(folder, model, arguments.samples)
         for _ in range(arguments.rounds):
             for name in times:
                 clock = Clock()

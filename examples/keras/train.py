@@ -79,7 +79,7 @@ def main() -> None:
 
     def train(targets: np.ndarray[Any, Any], num_classes: int, calculator: AUMCalculator) -> None:
         model = network(images.shape[1:], num_classes)
-        callback = AUMCallback(model, calculator, num_samples=len(targets))
+        callback = AUMCallback(calculator, model, num_samples=len(targets))
         model.fit(with_ids(images), targets, batch_size=64, epochs=options.epochs, callbacks=[callback], verbose=2)
 
     findings = find_mislabeled(train, given, 10, save_dir=options.out, seed=options.seed)

@@ -15,7 +15,7 @@ BACKEND = keras.backend.backend()
 
 def fit(problem, model, folder, x=None, y=None, *, options=None, **fit_options):
     """Fit with ids; the totals of the callback."""
-    callback = AUMCallback(model, folder, problem.size, **(options or {}))
+    callback = AUMCallback(folder, model, problem.size, **(options or {}))
     if x is None:
         x, y = with_ids(problem.x), problem.y if y is None else y
     of_arrays = {"batch_size": problem.batch_size} if y is not None else {"shuffle": False}
@@ -301,7 +301,7 @@ def test_own_loss(problem, tmp_path):
 @pytest.mark.feature("a second `fit`: the same callback goes on counting, a new one begins anew")
 def test_second_fit(problem, tmp_path):
     model = problem.model()
-    callback = AUMCallback(model, tmp_path / "first", problem.size)
+    callback = AUMCallback(tmp_path / "first", model, problem.size)
     for _ in range(2):
         model.fit(with_ids(problem.x), problem.y, epochs=2, callbacks=[callback], verbose=0)
     problem.assert_right(callback.totals, count=4)
@@ -314,7 +314,7 @@ def test_second_fit(problem, tmp_path):
 def test_model_is_left_as_it_was(problem, tmp_path, broken_off):
     model = problem.model("softmax")
     if broken_off:
-        callbacks = [AUMCallback(model, tmp_path, problem.size), BreakOff(at=1)]
+        callbacks = [AUMCallback(tmp_path, model, problem.size), BreakOff(at=1)]
         with pytest.raises(KeyboardInterrupt):
             model.fit(with_ids(problem.x), problem.y, epochs=3, batch_size=16, callbacks=callbacks, verbose=0)
     else:
@@ -350,7 +350,7 @@ class BreakOff(keras.callbacks.Callback):
 def test_model_checkpoint(problem, tmp_path, name):
     model = problem.model("softmax")
     checkpoint = keras.callbacks.ModelCheckpoint(tmp_path / name, save_weights_only="weights" in name)
-    callback = AUMCallback(model, tmp_path / "run", problem.size)
+    callback = AUMCallback(tmp_path / "run", model, problem.size)
     callbacks = [callback, checkpoint]
     model.fit(with_ids(problem.x), problem.y, epochs=3, batch_size=16, callbacks=callbacks, verbose=0)
     problem.assert_right(callback.totals)
@@ -374,7 +374,7 @@ def test_backup_and_restore(problem, tmp_path, order, where):
     """Crashes in the middle of epoch 2, between the two callbacks at its end, or after both."""
 
     def callbacks(model, crash):
-        callback = AUMCallback(model, tmp_path / "run", problem.size)
+        callback = AUMCallback(tmp_path / "run", model, problem.size)
         backup = keras.callbacks.BackupAndRestore(tmp_path / "backup")
         pair = [backup, callback] if order == "backup first" else [callback, backup]
         broken = [BreakOff(2, "middle" if where == "middle" else "end")] if crash else []
@@ -394,10 +394,10 @@ def test_backup_and_restore(problem, tmp_path, order, where):
 def test_a_crash_between_backup_and_books_is_told(problem, tmp_path):
     model = problem.model()
     backup = keras.callbacks.BackupAndRestore(tmp_path / "backup")
-    callbacks = [backup, BreakOff(2, "end"), AUMCallback(model, tmp_path / "run", problem.size)]
+    callbacks = [backup, BreakOff(2, "end"), AUMCallback(tmp_path / "run", model, problem.size)]
     with pytest.raises(KeyboardInterrupt):
         model.fit(with_ids(problem.x), problem.y, epochs=5, batch_size=16, callbacks=callbacks, verbose=0)
-    callback = AUMCallback(model, tmp_path / "run", problem.size)
+    callback = AUMCallback(tmp_path / "run", model, problem.size)
     with pytest.warns(RuntimeWarning, match="no sums of epochs 2 to 2: they do not count"):
         model.fit(with_ids(problem.x), problem.y, epochs=5, batch_size=16, callbacks=[backup, callback], verbose=0)
     problem.assert_right(callback.totals, count=4)
@@ -407,7 +407,7 @@ def test_a_crash_between_backup_and_books_is_told(problem, tmp_path):
 def test_backup_within_an_epoch(problem, tmp_path):
     for crash in (True, False):
         model = problem.model()
-        callback = AUMCallback(model, tmp_path / "run", problem.size)
+        callback = AUMCallback(tmp_path / "run", model, problem.size)
         backup = keras.callbacks.BackupAndRestore(tmp_path / "backup", save_freq=2)
         callbacks = [callback, backup, *([BreakOff(2)] if crash else [])]
         try:
@@ -444,7 +444,7 @@ def test_resuming_with_other_data_is_refused(problem, tmp_path):
 def test_early_stopping(problem, tmp_path):
     model = problem.compiled(problem.model(), learning_rate=0.0)
     stopping = keras.callbacks.EarlyStopping("loss", patience=1, restore_best_weights=True, min_delta=1.0)
-    callback = AUMCallback(model, tmp_path, problem.size)
+    callback = AUMCallback(tmp_path, model, problem.size)
     model.fit(with_ids(problem.x), problem.y, epochs=9, batch_size=16, callbacks=[callback, stopping], verbose=0)
     assert stopping.stopped_epoch == 1
     problem.assert_right(callback.totals, count=2)
@@ -544,7 +544,7 @@ def test_find_mislabeled(tmp_path):
     def train(targets, num_classes, calculator):
         model = keras.Sequential([keras.Input((6,)), keras.layers.Dense(num_classes, "softmax")])
         model.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy")
-        callback = AUMCallback(model, calculator, len(targets))
+        callback = AUMCallback(calculator, model, len(targets))
         model.fit(with_ids(x), targets, epochs=5, batch_size=16, callbacks=[callback], verbose=0)
 
     findings = find_mislabeled(train, given, 3, save_dir=tmp_path)

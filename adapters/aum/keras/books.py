@@ -10,7 +10,7 @@ import numpy as np
 
 from aum_core import Totals
 from aum_core.files import load_arrays, save_arrays
-from aum_core.sample_index import as_ids
+from aum_core.sample_index import row_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,17 +44,13 @@ class Books:
     def __init__(self, num_samples: int, sample_ids: Sequence[SampleId] | NDArray[Any] | None) -> None:
         if num_samples < 1 or num_samples >= 2**31 - 2:
             raise ValueError(f"num_samples: {num_samples}, want at least 1 and less than 2**31 - 2")
-        self._ids = np.arange(num_samples) if sample_ids is None else as_ids(sample_ids)
-        if len(self._ids) != num_samples or len(set(self._ids)) != num_samples:
-            raise ValueError(
-                f"sample_ids: {len(self._ids)} names, {len(set(self._ids))} of them different, want {num_samples}"
-            )
+        self._names = row_names(sample_ids, num_samples)
         self.clear()
 
     def clear(self) -> None:
         """Begin anew."""
-        self.sums = np.zeros(len(self._ids))
-        self.counts = np.zeros(len(self._ids), np.int64)
+        self.sums = np.zeros(len(self._names))
+        self.counts = np.zeros(len(self._names), np.int64)
         self.left_out = np.zeros(2, np.int64)  # by id or target, by margin
         self._next_epoch = 0
 
@@ -66,12 +62,7 @@ class Books:
 
     def totals(self) -> Totals:
         """Totals of the rows that were measured, in their order."""
-        rows = np.flatnonzero(self.counts)
-        totals = Totals()
-        ids = self._ids[rows] if isinstance(self._ids, np.ndarray) else [self._ids[row] for row in rows.tolist()]
-        totals.set_at(totals.rows(ids), self.sums[rows], self.counts[rows])
-        totals.left_out = int(self.left_out.sum())
-        return totals
+        return Totals.from_rows(self.sums, self.counts, self._names, int(self.left_out.sum()))
 
     def open(self, epoch: int, folder: Path | None) -> None:
         """Make ready for `epoch`, the first of a fit: as the books were when it was about to begin."""
@@ -106,9 +97,9 @@ class Books:
 
     def _load(self, path: Path) -> None:
         arrays = load_arrays(path, _KIND, _SCHEMA)
-        if not len(arrays["sums"]) == len(arrays["counts"]) == len(self._ids) or len(arrays["left_out"]) != 2:
+        if not len(arrays["sums"]) == len(arrays["counts"]) == len(self._names) or len(arrays["left_out"]) != 2:
             raise ValueError(
-                f"{os.fspath(path)}: sums of {len(arrays['sums'])} samples, want num_samples={len(self._ids)}; "
+                f"{os.fspath(path)}: sums of {len(arrays['sums'])} samples, want num_samples={len(self._names)}; "
                 "resume with the same data, or begin in another save_dir"
             )
         self.sums, self.counts, self.left_out = arrays["sums"], arrays["counts"], arrays["left_out"]

@@ -41,12 +41,12 @@ class AUMCallback(keras.callbacks.Callback):
 
     Parameters
     ----------
-    model : keras.Model
-        Compiled, with one output: logits, or a softmax or sigmoid of them; C columns, or one for a binary model (whose
-        logit z is the two logits [0, z]). Labels are class indices or one-hot.
     save_dir : str, path or AUMCalculator
         Folder of the files that are written at the end of `fit`. A calculator, such as `find_mislabeled` gives to its
         ``train``, takes the totals instead, and writes no files.
+    model : keras.Model
+        Compiled, with one output: logits, or a softmax or sigmoid of them; C columns, or one for a binary model (whose
+        logit z is the two logits [0, z]). Labels are class indices or one-hot.
     num_samples : int
         N: sample ids are rows in [0, N), as `with_ids` gives them. Others are left out and counted.
     sample_ids : sequence of N int or str, optional
@@ -84,7 +84,7 @@ class AUMCallback(keras.callbacks.Callback):
     >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
     >>> model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     >>> x, y = np.eye(2, dtype="float32"), np.array([0, 2])
-    >>> callback = AUMCallback(model, tempfile.mkdtemp(), num_samples=2)
+    >>> callback = AUMCallback(tempfile.mkdtemp(), model, num_samples=2)
     >>> history = model.fit(with_ids(x), y, epochs=3, callbacks=[callback], verbose=0)
     >>> callback.totals.counts
     array([3, 3])
@@ -92,8 +92,8 @@ class AUMCallback(keras.callbacks.Callback):
 
     def __init__(
         self,
-        model: keras.Model,
         save_dir: str | os.PathLike[str] | aum_core.AUMCalculator,
+        model: keras.Model,
         num_samples: int,
         *,
         sample_ids: Sequence[SampleId] | np.ndarray[Any, Any] | None = None,

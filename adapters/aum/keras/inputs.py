@@ -92,20 +92,9 @@ def _arrays_with_ids(x: Any, sample_ids: Any) -> dict[str, Any]:
 
 
 def _tf_data_with_ids(dataset: Any) -> Any:
-    done = {word for stage in _stages(dataset) for word in ("Shuffle", "Batch") if word in type(stage).__name__}
-    if done:
-        raise ValueError(
-            f"x: this tf.data.Dataset is made with {' and '.join(sorted(done)).lower()} already, so that places in it "
-            "are not those of samples; want with_ids(dataset).shuffle(...).batch(...)"
-        )
-    return dataset.enumerate().map(_element_with_ids)
+    from aum._tf_data import enumerated  # noqa: PLC0415 # TensorFlow is there where its data sets are
 
-
-def _stages(dataset: Any) -> Any:
-    """The data set and all those that it was made of."""
-    yield dataset
-    for source in dataset._inputs():  # noqa: SLF001 # tf.data tells its history nowhere else
-        yield from _stages(source)
+    return enumerated(dataset).map(_element_with_ids)
 
 
 def _element_with_ids(row: Any, element: Any) -> Any:
