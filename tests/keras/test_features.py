@@ -320,6 +320,7 @@ def test_model_is_left_as_it_was(problem, tmp_path, broken_off):
     else:
         fit(problem, model, tmp_path)
         assert not {"train_step", "test_step", "compute_loss"} & set(vars(model))
+        assert model.train_function is None  # traced with the measurement inside
         assert model.layers[-1].activation is keras.activations.softmax
         assert [metric.name for metric in model.metrics] == ["loss"]
     assert set(model.fit(problem.x, problem.y, verbose=0).history) == {"loss"}

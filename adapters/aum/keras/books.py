@@ -66,10 +66,7 @@ class Books:
 
     def open(self, epoch: int, folder: Path | None) -> None:
         """Make ready for `epoch`, the first of a fit: as the books were when it was about to begin."""
-        if epoch == 0:
-            for old in folder.glob(_PATTERN) if folder else ():
-                old.unlink()
-        elif epoch != self._next_epoch:
+        if epoch not in (0, self._next_epoch):
             found = [each for each in range(epoch + 1) if folder and _path(folder, each).exists()]
             if folder and found:
                 self._load(_path(folder, found[-1]))
