@@ -417,9 +417,11 @@ def test_flipped_digits_are_found(classifier, digits, tmp_path):
     X, noisy, flipped, truth = digits
     findings = find_mislabeled(classifier, X, noisy, save_dir=tmp_path, epochs=5, seed=1)
     assert not hasattr(classifier, "classes_")
-    assert roc_auc_score(flipped, -findings.aums) > 0.85  # naive Bayes, over six draws of the flips: 0.866 to 0.898
-    assert (findings.suggested == truth)[flipped].mean() > 0.6
-    assert findings.flagged[flipped].mean() > 0.9
+    # naive Bayes is the weakest: over six draws of flips and threshold samples its AUROC was 0.87 to 0.90, the share
+    # of right suggestions 0.62 to 0.78, the recall 0.86 to 0.99
+    assert roc_auc_score(flipped, -findings.aums) > 0.85
+    assert (findings.suggested == truth)[flipped].mean() > 0.55
+    assert findings.flagged[flipped].mean() > 0.8
 
 
 def test_names_of_classes_reach_the_files(digits, tmp_path):
