@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         folder, experiment, description = _prepare(options)
     except (ValueError, TypeError, ModuleNotFoundError) as error:
-        parser.error(str(error))
+        parser.exit(2, f"{parser.prog}: {error}\n")
     row = description["row"]
     if "baseline" in options.stages:
         row["baseline_error"] = experiment.baseline()
