@@ -335,6 +335,39 @@ def test_details_have_the_columns_of_the_authors_and_agree_with_the_row(desk):
     assert sum(line["Is Threshold Sample"] == "True" for line in runs[0]) == 18
 
 
+@pytest.mark.parametrize("removal", ["weight", "drop"])
+def test_each_stage_trains_on_what_its_name_says(desk, monkeypatch, removal):
+    training = importlib.import_module("training")
+    begun, run = {}, training.Training.run
+    monkeypatch.setattr(
+        training.Training, "run", lambda self, machine: begun.update({self.name: self}) or run(self, machine)
+    )
+    replicate.main([*ROW, "--scale", "0.02", "--removal", removal])
+    runs = [
+        list(csv.DictReader(path.read_text().splitlines()))
+        for path in sorted(desk.glob("results/*/aum_run*/aum_details.csv"))
+    ]
+    pairs = list(zip(*runs, strict=True))
+    kept = [any(line["AUM_WTR"] == "0.0" and line["Is Threshold Sample"] == "False" for line in pair) for pair in pairs]
+    right = [any(line["Label Flipped"] == "False" for line in pair) for pair in pairs]
+    assert 0 < sum(kept) < 180
+    assert sum(right) == 144
+    assert begun["baseline"].rows is begun["baseline"].weights is None
+    assert begun["oracle"].rows.tolist() == np.flatnonzero(right).tolist()
+    if removal == "weight":
+        assert begun["retrained"].weights.tolist() == kept
+        assert begun["retrained"].rows is None
+    else:
+        assert begun["retrained"].rows.tolist() == np.flatnonzero(kept).tolist()
+    rates = {
+        path.parent.name: torch.load(path, weights_only=True)["optimizer"]["param_groups"][0]["lr"]
+        for path in desk.glob("results/*/*/checkpoint.pt")
+    }
+    assert rates == pytest.approx(
+        {"aum_run0": 0.1, "aum_run1": 0.1, "baseline": 1e-3, "retrained": 1e-3, "oracle": 1e-3}
+    )
+
+
 @pytest.mark.parametrize(("first_epoch", "measurements"), [("leave-out", 1), ("count", 2)])
 def test_first_epoch_is_left_out_or_counted(desk, first_epoch, measurements):
     replicate.main([*ROW, "--stages", "aum", "--first-epoch", first_epoch])
