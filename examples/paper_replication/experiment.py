@@ -144,8 +144,11 @@ class Experiment:
             return None
         return self._error("oracle", rows=np.flatnonzero(~self._labels.flipped))
 
-    def aum(self) -> tuple[float, dict[str, Any]]:
-        """Measure AUMs in two runs, remove what they flag and train again; the test error, and what was removed."""
+    def aum(self) -> tuple[float | None, dict[str, Any]]:
+        """Measure AUMs in two runs, remove what they flag and train again; the test error, and what was removed.
+
+        Where everything is removed there is no error.
+        """
         aums = [self._measure(run) for run in range(_RUNS)]
         verdict = self._cut(aums)
         for run in range(_RUNS):
@@ -154,6 +157,9 @@ class Experiment:
         write_json(self._folder / "removed.json", told)
         print(f"aum: {told['removed']} of {len(verdict.flagged)} samples removed ({100 * told['removed_share']:.2f} %)")
         keep = ~verdict.flagged
+        if not keep.any():
+            print("aum: nothing is left to train again on; want longer runs or more samples")
+            return None, told
         if self._choices.removal == "drop":
             return self._error("retrained", rows=np.flatnonzero(keep)), told
         return self._error("retrained", weights=torch.from_numpy(keep.astype(np.float32))), told

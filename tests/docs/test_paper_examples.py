@@ -207,7 +207,8 @@ def test_replication_commands_run(command, desk, torchvision):
     replicate.main([*words, *small])
     row = row_of(desk / "results")
     assert 0 <= row["baseline_error"] <= 1
-    assert (row["aum_error"] is None) == ("--stages" in words)
+    assert (row["aum_error"] is None) == (row["removed_share"] in (None, 1))
+    assert (row["removed_share"] is None) == ("--stages" in words)
     assert (row["oracle_error"] is None) == ("--stages" in words or "--noise" not in words)
     (line,) = csv.DictReader((desk / "results/table.csv").read_text().splitlines())
     assert line["dataset"] == words[0]
@@ -677,6 +678,18 @@ def test_row_of_other_options_is_not_mixed_up(desk, capsys):
     with pytest.raises(SystemExit):
         replicate.main([*ROW, "--stages", "aum", "--percentile", "95"])
     assert "percentile: 95.0, but" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("removal", ["weight", "drop"])
+def test_row_in_which_everything_is_removed_has_no_error(desk, monkeypatch, capsys, removal):
+    def flag_all(plan, aums, percentile, combine):
+        return cutoffs.Verdict(np.ones(180, bool), np.ones((2, 180), bool), {})
+
+    monkeypatch.setitem(cutoffs.RULES, "count", flag_all)
+    replicate.main([*ROW, "--stages", "aum", "--removal", removal])
+    assert "nothing is left" in capsys.readouterr().out
+    row = row_of(desk / "results")
+    assert (row["aum_error"], row["removed_share"]) == (None, 1)
 
 
 def test_clothing_image_without_a_label_is_told(tmp_path):
