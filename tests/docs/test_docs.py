@@ -16,6 +16,7 @@ PAGES = [
     ROOT / "CONTRIBUTING.md",
     *sorted((ROOT / "docs").glob("*.md")),
     ROOT / "benchmarks/README.md",
+    *sorted((ROOT / "examples").glob("*/README.md")),
 ]
 LEFT_BEHIND = shutil.ignore_patterns(".git", ".venv", ".tox", ".benchmarks", "__pycache__", ".*_cache")
 
@@ -88,10 +89,12 @@ def test_first_snippet_leaves_a_ranking(tmp_path):
 INSTALLS = [command for command in commands() if "venv" in command and "tox" not in command]
 FINDS = [command for command in commands() if command.startswith("aum ")]
 WITH_TOX = [command for command in commands() if "tox" in command]
+# test_paper_examples.py runs these, on small data
+EXAMPLES = [command for command in commands() if command.startswith("python examples/")]
 
 
 def test_no_command_of_the_docs_is_left_out():
-    assert sorted(INSTALLS + FINDS + WITH_TOX) == sorted(commands())
+    assert sorted(INSTALLS + FINDS + WITH_TOX + EXAMPLES) == sorted(commands())
     assert (len(INSTALLS), len(WITH_TOX)) == (2, 1)
 
 

@@ -1,0 +1,297 @@
+"""A ResNet on CIFAR-100, with the Area Under the Margin of every training sample.
+
+python examples/cifar100/train.py --dataset digits --epochs 10
+python examples/cifar100/train.py --folder data/cifar100 --detailed-aum --tensorboard
+
+Given again with --resume, a command that was interrupted goes on after its last finished epoch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import math
+import pickle
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy, pad
+from torch.utils.data import DataLoader, TensorDataset
+
+from aum.torch import AUMCalculator, DatasetWithIndex, Totals
+from aum_core.files import write_whole
+
+IMAGES_AND_LABELS = tuple[torch.Tensor, torch.Tensor]
+
+
+def cifar100(folder: Path) -> tuple[IMAGES_AND_LABELS, IMAGES_AND_LABELS]:
+    """CIFAR-100's training and test images (N, 3, 32, 32) in [0, 1], and labels (N,); torchvision downloads them."""
+    files = folder / "cifar-100-python"
+    if not files.is_dir():
+        try:
+            from torchvision.datasets import CIFAR100  # noqa: PLC0415 # only for the download
+        except ModuleNotFoundError as error:
+            if error.name not in ("torchvision", "torchvision.datasets"):
+                raise
+            sys.exit(f"--folder: no {files}; to download CIFAR-100: pip install torchvision")
+        CIFAR100(folder, download=True)
+    return cifar100_file(files / "train"), cifar100_file(files / "test")
+
+
+def cifar100_file(path: Path) -> IMAGES_AND_LABELS:
+    """One file of the data set: a dictionary that was pickled by Python 2."""
+    with open(path, "rb") as file:
+        content = ArraysOnly(file, encoding="latin1").load()
+    images = torch.from_numpy(content["data"].reshape(-1, 3, 32, 32)).float() / 255
+    return images, torch.tensor(content["fine_labels"])
+
+
+class ArraysOnly(pickle.Unpickler):
+    """Makes arrays and Python's plain objects: other pickles could run any code."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Give one of the three names that an array needs."""
+        known = {"_reconstruct": np.empty(0).__reduce__()[0], "ndarray": np.ndarray, "dtype": np.dtype}
+        if not module.startswith("numpy") or name not in known:
+            raise pickle.UnpicklingError(f"a file of CIFAR-100 that asks for {module}.{name}")
+        return known[name]
+
+
+def fashion_mnist(folder: Path) -> tuple[IMAGES_AND_LABELS, IMAGES_AND_LABELS]:
+    """Training and test images (N, 1, 28, 28) in [0, 1], and labels (N,), from the data set's own files."""
+    splits = []
+    for name in ("train", "t10k"):
+        with gzip.open(folder / f"{name}-images-idx3-ubyte.gz") as file:
+            images = np.frombuffer(file.read(), np.uint8, offset=16).reshape(-1, 1, 28, 28)
+        with gzip.open(folder / f"{name}-labels-idx1-ubyte.gz") as file:
+            labels = np.frombuffer(file.read(), np.uint8, offset=8)
+        splits.append((torch.tensor(images) / 255, torch.tensor(labels, dtype=torch.int64)))
+    return splits[0], splits[1]
+
+
+def digits() -> tuple[IMAGES_AND_LABELS, IMAGES_AND_LABELS]:
+    """Scikit-learn's 1,797 digits (N, 1, 8, 8) in [0, 1], and labels (N,); every fifth is for testing."""
+    from sklearn.datasets import load_digits  # noqa: PLC0415 # only where it is asked for
+
+    data, target = load_digits(return_X_y=True)
+    images = torch.tensor(data / 16, dtype=torch.float32).reshape(-1, 1, 8, 8)
+    labels, test = torch.tensor(target), torch.arange(len(target)) % 5 == 0
+    return (images[~test], labels[~test]), (images[test], labels[test])
+
+
+class Residual(nn.Module):
+    """``relu(x + f(x))`` (He et al. 2016, arXiv 1512.03385)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(outputs, outputs, 3, padding=1, bias=False),
+            nn.BatchNorm2d(outputs),
+        )
+        self.shortcut: nn.Module = nn.Identity()
+        if inputs != outputs:
+            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Add to the images (B, inputs, H, W) what the block makes of them."""
+        return torch.relu(self.shortcut(images) + self.body(images))
+
+
+def resnet(blocks: int, channels: int, num_classes: int) -> nn.Module:
+    """A ResNet of ``6 * blocks + 2`` layers for small images."""
+    layers = [nn.Conv2d(channels, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU(inplace=True)]
+    inputs = 16
+    for outputs in (16, 32, 64):
+        for _ in range(blocks):
+            layers.append(Residual(inputs, outputs, outputs // inputs))
+            inputs = outputs
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, num_classes))
+
+
+def changed(images: torch.Tensor, *, mirrored: bool) -> torch.Tensor:
+    """Shift each of a batch of images (B, channels, H, W) by up to an eighth, and mirror half of them."""
+    count, channels, height, width = images.shape
+    reach = height // 8
+    down, across = torch.randint(2 * reach + 1, (2, count, 1))
+    rows = (down + torch.arange(height))[:, None, :, None]
+    columns = (across + torch.arange(width))[:, None, None, :]
+    batch, channel = torch.arange(count)[:, None, None, None], torch.arange(channels)[:, None, None]
+    shifted = pad(images, (reach,) * 4)[batch, channel, rows, columns]
+    return torch.where(torch.rand(count, 1, 1, 1) < 0.5, shifted.flip(-1), shifted) if mirrored else shifted
+
+
+@dataclass
+class State:
+    """All that a resumed training needs, beside the totals of the AUMs."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    scheduler: torch.optim.lr_scheduler.LRScheduler
+    options: dict[str, Any]
+    epochs: int = 0
+    best_error: float = math.inf
+
+    def save(self, folder: Path, calculator: AUMCalculator) -> None:
+        """Save to ``checkpoint.pt``, written last: it says which totals go with it."""
+        calculator.totals.save(folder / f"totals_epoch{self.epochs}.npz")
+        parts = {name: getattr(self, name).state_dict() for name in ("model", "optimizer", "scheduler")}
+        numbers = {"epochs": self.epochs, "best_error": self.best_error, "options": self.options}
+        with write_whole(folder / "checkpoint.pt", "wb") as file:
+            torch.save({**parts, **numbers, "random": torch.get_rng_state()}, file)
+        for old in folder.glob("totals_epoch*.npz"):
+            if old.name != f"totals_epoch{self.epochs}.npz":
+                old.unlink()
+
+    def load(self, folder: Path, calculator: AUMCalculator) -> None:
+        """Take up what `save` saved."""
+        saved = torch.load(folder / "checkpoint.pt", map_location="cpu", weights_only=True)
+        for name, value in self.options.items():
+            if saved["options"][name] != value:
+                sys.exit(
+                    f"--resume: {name} is {value}, but the run in {folder} was begun with {saved['options'][name]}"
+                )
+        for name in ("model", "optimizer", "scheduler"):
+            getattr(self, name).load_state_dict(saved[name])
+        self.epochs, self.best_error = saved["epochs"], saved["best_error"]
+        torch.set_rng_state(saved["random"])
+        calculator.add_totals(Totals.load(folder / f"totals_epoch{self.epochs}.npz"))
+
+
+def train_epoch(
+    state: State, batches: DataLoader[Any], rows: torch.Tensor, calculator: AUMCalculator, device: str
+) -> tuple[float, float]:
+    """Train for one epoch and measure every margin on the way; mean loss and error."""
+    state.model.train()
+    total, wrong, seen = 0.0, 0, 0
+    for inputs, cpu_targets, places in batches:
+        targets = cpu_targets.to(device)
+        logits = state.model(changed(inputs, mirrored=state.options["dataset"] != "digits").to(device))
+        calculator.accumulate(logits, targets, rows[places])
+        loss = cross_entropy(logits, targets)
+        state.optimizer.zero_grad()
+        loss.backward()
+        state.optimizer.step()
+        total += loss.item() * len(targets)
+        wrong += int((logits.detach().argmax(dim=1) != targets).sum())
+        seen += len(targets)
+    state.scheduler.step()
+    return total / seen, wrong / seen
+
+
+@torch.no_grad()
+def error_of(model: nn.Module, images: torch.Tensor, labels: torch.Tensor, device: str) -> float:
+    """Share of the images that the model gets wrong."""
+    model.eval()
+    wrong = 0
+    for some, truth in zip(images.split(512), labels.split(512), strict=True):
+        wrong += int((model(some.to(device)).argmax(dim=1).cpu() != truth).sum())
+    return wrong / len(labels)
+
+
+def tensorboard(folder: Path) -> Any:
+    """What TensorBoard reads."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 # optional
+    except ModuleNotFoundError as error:
+        if error.name != "tensorboard":
+            raise
+        sys.exit("--tensorboard: pip install tensorboard")
+    return SummaryWriter(folder / "tensorboard")
+
+
+def arguments() -> argparse.Namespace:
+    """What the command line says."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset", choices=("cifar100", "fashion-mnist", "digits"), default="cifar100")
+    parser.add_argument("--folder", type=Path, default=Path("data/cifar100"), help="of the data set; digits needs none")
+    parser.add_argument("--out", type=Path, default=Path("aum_run"))
+    parser.add_argument("--detailed-aum", action="store_true", help="keep a record of every measurement")
+    parser.add_argument("--tensorboard", action="store_true")
+    parser.add_argument("--resume", action="store_true", help="go on after the last finished epoch")
+    parser.add_argument("--epochs", type=int, default=150)
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--learning-rate", type=float, default=0.1)
+    parser.add_argument("--num-valid", type=int, default=5000, help="held out, at most a tenth of the training samples")
+    parser.add_argument("--blocks", type=int, default=5, help="the ResNet has 6 * blocks + 2 layers")
+    parser.add_argument("--samples", type=int, help="train on no more than so many")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    options = parser.parse_args()
+    if options.num_valid < 1 or options.epochs < 1:
+        parser.error(f"--num-valid {options.num_valid} and --epochs {options.epochs}: want at least 1 of each")
+    if options.resume and options.detailed_aum:
+        parser.error(
+            "--resume: with --detailed-aum the records of the epochs before are gone, only sums and counts are saved; "
+            "want one of the two"
+        )
+    return options
+
+
+def main() -> None:
+    """Train, measure, keep the best model, and rank the samples."""
+    options = arguments()
+    torch.manual_seed(options.seed)
+    load = {"cifar100": cifar100, "fashion-mnist": fashion_mnist, "digits": lambda _: digits()}[options.dataset]
+    (images, labels), test = load(options.folder)
+    order = torch.randperm(len(labels))
+    num_valid = min(options.num_valid, len(labels) // 10)
+    # what is held out picks the best model; the sample ids are row numbers of the training set as it comes
+    valid, rows = order[:num_valid], order[num_valid:][: options.samples]
+    train_set = DatasetWithIndex(TensorDataset(images[rows], labels[rows]))
+    batches = DataLoader(train_set, options.batch_size, shuffle=True)
+
+    num_classes = 100 if options.dataset == "cifar100" else 10
+    model = resnet(options.blocks, images.shape[1], num_classes).to(options.device)
+    optimizer = torch.optim.SGD(model.parameters(), options.learning_rate, momentum=0.9, nesterov=True)
+    drops = [options.epochs // 2, 3 * options.epochs // 4]
+    free = ("folder", "out", "resume", "tensorboard", "device")
+    same = {name: value for name, value in vars(options).items() if name not in free}
+    state = State(model, optimizer, torch.optim.lr_scheduler.MultiStepLR(optimizer, drops), same)
+    calculator = AUMCalculator(options.out, compressed=not options.detailed_aum)
+    options.out.mkdir(parents=True, exist_ok=True)
+    if options.resume and (options.out / "checkpoint.pt").exists():
+        state.load(options.out, calculator)
+        print(f"goes on after epoch {state.epochs}")
+    board = tensorboard(options.out) if options.tensorboard else None
+
+    while state.epochs < options.epochs:
+        begun = time.monotonic()
+        loss, error = train_epoch(state, batches, rows, calculator, options.device)
+        valid_error = error_of(model, images[valid], labels[valid], options.device)
+        state.epochs += 1
+        if valid_error < state.best_error:
+            state.best_error = valid_error
+            with write_whole(options.out / "best.pt", "wb") as file:
+                torch.save(model.state_dict(), file)
+        state.save(options.out, calculator)
+        if board is not None:
+            figures = {"loss/train": loss, "error/train": error, "error/validation": valid_error}
+            for name, value in figures.items():
+                board.add_scalar(name, value, state.epochs)
+        print(
+            f"epoch {state.epochs} of {options.epochs}: loss {loss:.3f}, error {100 * error:.1f} %, validation error "
+            f"{100 * valid_error:.1f} %, {time.monotonic() - begun:.0f} s",
+            flush=True,
+        )
+    if board is not None:
+        board.close()
+    calculator.finalize()
+    model.load_state_dict(torch.load(options.out / "best.pt", map_location="cpu", weights_only=True))
+    print(f"best model: test error {100 * error_of(model, *test, options.device):.1f} %")
+    totals = calculator.totals
+    for place in np.argsort(totals.aums)[:10]:
+        row = totals.sample_ids[place]
+        print(f"image {row} of the training set: labelled {labels[row]}, AUM {totals.aums[place]:.2f}")
+
+
+if __name__ == "__main__":
+    main()
