@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from aum_core import flip_ambiguous, flip_by_matrix, flip_pairs, flip_uniform
+from aum_core import ThresholdPlan, flip_ambiguous, flip_by_matrix, flip_pairs, flip_uniform
 
 TARGETS = np.random.default_rng(0).integers(0, 5, 1000)
 SCORES = np.random.default_rng(1).dirichlet(np.ones(5), 1000)
@@ -30,6 +30,14 @@ def test_a_seed_repeats_and_another_does_not(kind):
     first, again, other = (ALL[kind](TARGETS, 0.5, seed)[0].tolist() for seed in (1, 1, 2))
     assert first == again != other
     np.testing.assert_array_equal(TARGETS, before)
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_flips_and_threshold_samples_of_one_seed_are_independent(kind):
+    for seed in range(5):
+        noisy, flipped = ALL[kind](TARGETS, 0.3, seed)
+        for rows in ThresholdPlan.draw(noisy, 5, seed=seed).threshold_samples:
+            assert abs(flipped[rows].mean() - flipped.mean()) < 0.15  # over four standard deviations of 166 rows
 
 
 @pytest.mark.parametrize("kind", OF_A_SHARE)
