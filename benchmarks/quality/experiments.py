@@ -73,6 +73,7 @@ SIZES: dict[str, list[Block]] = {
         Block("digits", "mlp", epochs=10, imbalances=(1,), noises=_FEW, seeds=1),
         Block("digits", "cnn", epochs=6, samples=800, imbalances=(10,), noises=("uniform 20 %",), seeds=1),
         Block("vowel", "mlp", epochs=10, imbalances=(1,), noises=("pair 20 %",), seeds=1, retrained=()),
+        Block("fashion-mnist", "mlp", 3, samples=300, imbalances=(1,), noises=("none",), seeds=1, retrained=()),
     ],
     "medium": [
         *_both("vowel", "mlp", epochs=30),
