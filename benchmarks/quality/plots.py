@@ -57,10 +57,10 @@ def draw_all(summary: Summary, folder: Path) -> list[tuple[str, str]]:
     folder.mkdir(parents=True, exist_ok=True)
     balanced = summary.cases(1) or summary.cases()
     drawn = [
-        ("ranking.png", "Average precision of the rankings", _panels(summary, balanced, RANKINGS, 1, (0, 1.03))),
-        ("cutoffs.png", "F1 of the cut-offs", _panels(summary, balanced, CUTS, 1, (0, 1.03))),
+        ("ranking.png", "Average precision of the rankings", _panels(summary, balanced, RANKINGS, "average precision")),
+        ("cutoffs.png", "F1 of the cut-offs", _panels(summary, balanced, CUTS, "F1")),
         ("clean.png", "Share that is removed though no label was flipped", _clean(summary)),
-        ("retraining.png", "Test error after retraining", _panels(summary, balanced, ERRORS, 100, (0, None))),
+        ("retraining.png", "Test error after retraining", _panels(summary, balanced, ERRORS, "test error, %")),
     ]
     for name, _, figure in drawn:
         figure.savefig(folder / name, dpi=DOTS_PER_INCH, metadata={"Software": None})
@@ -68,10 +68,9 @@ def draw_all(summary: Summary, folder: Path) -> list[tuple[str, str]]:
     return [(name, title) for name, title, _ in drawn]
 
 
-def _panels(
-    summary: Summary, cases: Sequence[Case], series: Sequence[Series], scale: float, limits: tuple[float, float | None]
-) -> Any:
+def _panels(summary: Summary, cases: Sequence[Case], series: Sequence[Series], what: str) -> Any:
     """One panel for each case, the kinds of noise side by side."""
+    scale, limits = (100, (0, None)) if what.endswith("%") else (1, (-0.03, 1.03))
     columns = min(3, len(cases))
     rows = -(-len(cases) // columns)
     figure, axes = plt.subplots(
@@ -89,6 +88,7 @@ def _panels(
         axis.grid(axis="y", alpha=0.3)
     for axis in axes.flat[len(cases) :]:
         axis.remove()
+    figure.supylabel(what, fontsize=10)
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9, frameon=False)
     return figure

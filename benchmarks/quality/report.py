@@ -58,10 +58,10 @@ def text(size: str, rows: Mapping[Experiment, Mapping[str, Any]], plots: list[tu
 
 def settings(size: str, rows: Mapping[Experiment, Mapping[str, Any]]) -> str:
     """How everything was trained, and with what."""
-    versions = {f"{name} {number}" for row in rows.values() for name, number in row["versions"].items()}
-    hours = sum(row["seconds"] for row in rows.values()) / 3600
+    versions = sorted({f"{name} {number}" for row in rows.values() for name, number in row["versions"].items()})
+    minutes = sum(row["seconds"] for row in rows.values()) / 60
     return (
-        f"`--size {size}`: {len(rows)} experiments, {hours:.1f} hours of one processor; {', '.join(sorted(versions))}. "
+        f"`--size {size}`: {len(rows)} experiments, {minutes:.0f} minutes of one processor; {', '.join(versions)}. "
         f"SGD, learning rate {nets.LEARNING_RATE}, Nesterov momentum {nets.OPTIMIZER['momentum']}, "
         f"weight decay {nets.OPTIMIZER['weight_decay']}, batches of {nets.BATCH_SIZE}, no augmentation. "
         "Margins are measured in the epochs before the plus sign; those behind it, at a tenth of the learning rate, "

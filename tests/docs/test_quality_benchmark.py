@@ -12,12 +12,13 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = "# A page\n\n<!-- measured: noise -->\nold\n<!-- end -->\n\nBelow.\n"
+DOCS = ROOT / "docs"
 PLOTS = ("ranking.png", "cutoffs.png", "clean.png", "retraining.png")
 
 
-def benchmark(script, folder, *words):
+def benchmark(script, folder, *words, size="small"):
     """Run a script of the benchmark with its warnings as errors; the finished process."""
-    command = [sys.executable, "-W", "error", ROOT / "benchmarks/quality" / script, "--size", "small", *words]
+    command = [sys.executable, "-W", "error", ROOT / "benchmarks/quality" / script, "--size", size, *words]
     environ = {**os.environ, "MPLCONFIGDIR": str(folder)}  # where matplotlib may write
     done = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -154,7 +155,7 @@ def test_the_page_has_the_tables_between_its_marks(small):
     page = small.page.read_text()
     assert page.startswith("# A page\n\n<!-- measured: noise -->\n### What was run")
     assert page.endswith("<!-- end -->\n\nBelow.\n")
-    assert "old" not in page.splitlines()
+    assert "old" not in small.page_without.splitlines()
     for words in (
         "| digits, mlp | 1,310 | 450 | 10 | 10 + 2 |",
         "| AUM, plain run |",
@@ -173,3 +174,12 @@ def test_plots_show_something(small, name):
     pixels = image.imread(small.page.with_suffix("") / name)
     coloured = np.ptp(pixels[..., :3], axis=-1) > 0.2
     assert coloured.sum() > 100
+
+
+def test_the_page_of_the_docs_is_that_of_its_results(tmp_path):
+    [measured] = (DOCS / "quality").glob("*.jsonl")
+    page = tmp_path / "quality.md"
+    page.write_text((DOCS / "quality.md").read_text())
+    benchmark("report.py", tmp_path, "--results", measured, "--page", page, size=measured.stem)
+    assert page.read_text() == (DOCS / "quality.md").read_text()
+    assert sorted(each.name for each in (DOCS / "quality").iterdir()) == sorted([measured.name, *PLOTS])
