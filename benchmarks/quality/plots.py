@@ -70,28 +70,42 @@ def draw_all(summary: Summary, folder: Path) -> list[tuple[str, str]]:
 
 def _panels(summary: Summary, cases: Sequence[Case], series: Sequence[Series], what: str) -> Any:
     """One panel for each case, the kinds of noise side by side."""
-    scale, limits = (100, (0, None)) if what.endswith("%") else (1, (-0.03, 1.03))
-    columns = min(3, len(cases))
-    rows = -(-len(cases) // columns)
+    scale = 100 if what.endswith("%") else 1
+    noises_of = {case: _measured(summary, case, series) for case in cases}
+    panels = [case for case in cases if noises_of[case]] or list(cases)[:1]
+    columns = min(3, len(panels))
+    rows = -(-len(panels) // columns)
     figure, axes = plt.subplots(
         rows, columns, figsize=(4.2 * columns, 2.6 * rows + 0.9), squeeze=False, layout="constrained"
     )
-    for axis, case in zip(axes.flat, cases, strict=False):
-        noises = [noise for noise in summary.noises([case]) if summary.values(case, noise, *series[-1].names)]
+    for axis, case in zip(axes.flat, panels, strict=False):
+        noises = noises_of[case]
         for place, each in enumerate(series):
             shift = 0.0 if each.marker == "_" else (place - (len(series) - 1) / 2) * 0.7 / len(series)
             _dots(axis, each, [summary.values(case, noise, *each.names) for noise in noises], shift, scale)
+        # a share up to 1, an error up to the largest there is
+        top = 1.03 if scale == 1 else 1.08 * _largest(summary, case, noises, series)
         axis.set_title(str(case), fontsize=10)
         axis.set_xticks(range(len(noises)), [noise.replace(" ", "\n", 1) for noise in noises], fontsize=7)
         axis.set_xlim(-0.6, len(noises) - 0.4)
-        axis.set_ylim(*limits)
+        axis.set_ylim(-0.03 * scale * top, scale * top)
         axis.grid(axis="y", alpha=0.3)
-    for axis in axes.flat[len(cases) :]:
+    for axis in axes.flat[len(panels) :]:
         axis.remove()
     figure.supylabel(what, fontsize=10)
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9, frameon=False)
     return figure
+
+
+def _measured(summary: Summary, case: Case, series: Sequence[Series]) -> list[str]:
+    """The kinds of noise for which all of the series have figures."""
+    return [noise for noise in summary.noises([case]) if all(summary.values(case, noise, *e.names) for e in series)]
+
+
+def _largest(summary: Summary, case: Case, noises: Sequence[str], series: Sequence[Series]) -> float:
+    values = (summary.values(case, noise, *each.names) for noise in noises for each in series)
+    return max((max(each) for each in values), default=1.0)
 
 
 def _dots(axis: Any, series: Series, values: Sequence[Sequence[float]], shift: float, scale: float) -> None:
