@@ -70,8 +70,8 @@ def settings(size: str, rows: Mapping[Experiment, Mapping[str, Any]]) -> str:
         f"`mlp` two hidden layers of {nets.HIDDEN}, all with batch normalisation. "
         f"Ambiguous noise follows the scores of a net that saw {100 * WEAK_SHARE:.0f} % of the samples, rightly "
         f"labelled. cleanlab out of sample has {FOLDS} folds; in sample, its input is the softmax averaged over the "
-        "measured epochs of the plain run. Test errors are averaged over the classes. Tables have means over the seeds, "
-        "plots their lowest and highest too. A - as a precision: nothing was flagged."
+        "measured epochs of the plain run. Test errors are averaged over the classes. Tables tell means over the "
+        "seeds, plots their lowest and highest too. A - as a precision: nothing was flagged."
     )
 
 
