@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aum_core.labels import class_labels
+from aum_core.streams import stream
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -53,7 +54,7 @@ def flip_uniform(
     2
     """
     labels = class_labels(targets, num_classes)
-    generator = _generator(seed)
+    generator = stream(seed, "noise")
     chosen = _choose(len(labels), noise_rate, generator)
     noisy = labels.copy()
     noisy[chosen] = (labels[chosen] + generator.integers(1, num_classes, len(chosen))) % num_classes
@@ -88,7 +89,7 @@ def flip_pairs(
     fits = others.shape == (num_classes,) and others.dtype.kind in "iu"
     if not fits or (others < 0).any() or (others >= num_classes).any() or (others == classes).any():
         raise ValueError(f"partners: {partners!r}, want for each of {num_classes} classes another one in [0, C)")
-    chosen = _choose(len(labels), noise_rate, _generator(seed))
+    chosen = _choose(len(labels), noise_rate, stream(seed, "noise"))
     noisy = labels.copy()
     noisy[chosen] = others[labels[chosen]]
     return noisy, noisy != labels
@@ -125,7 +126,7 @@ def flip_by_matrix(targets: Any, transition: Any, seed: int = 0) -> tuple[NDArra
     if wrong.any():
         row = int(wrong.argmax())
         raise ValueError(f"transition: row {row} is {chances[row].tolist()}, want chances that add up to 1")
-    noisy = _draw_classes(chances[labels], _generator(seed))
+    noisy = _draw_classes(chances[labels], stream(seed, "noise"))
     return noisy, noisy != labels
 
 
@@ -178,16 +179,11 @@ def flip_ambiguous(
             f"scores: row {row} is {chances[row].tolist()}, want probabilities that add up to 1: the softmax of logits"
         )
     chances[np.arange(len(labels)), labels] = 0.0
-    generator = _generator(seed)
+    generator = stream(seed, "noise")
     chosen = _choose(len(labels), noise_rate, generator, weights=chances.sum(axis=1))
     noisy = labels.copy()
     noisy[chosen] = _draw_classes(chances[chosen], generator)
     return noisy, noisy != labels
-
-
-def _generator(seed: int) -> np.random.Generator:
-    """A stream of its own: drawn from `seed` itself, flips and threshold samples of one seed would be the same rows."""
-    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1,)))
 
 
 def _choose(

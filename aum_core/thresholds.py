@@ -18,6 +18,7 @@ import numpy as np
 
 from aum_core.files import load_arrays, save_arrays, write_json
 from aum_core.labels import class_labels
+from aum_core.streams import stream
 
 if TYPE_CHECKING:
     import os
@@ -188,7 +189,7 @@ class ThresholdPlan:
                 f"runs: {runs} disjoint sets of {size} threshold samples need {runs * size} samples, there are "
                 f"{num_samples}; want runs <= {num_samples // size}, or a size <= {num_samples // runs}"
             )
-        chosen = np.random.default_rng(seed).permutation(num_samples)[: runs * size].reshape(runs, size)
+        chosen = stream(seed, "threshold samples").permutation(num_samples)[: runs * size].reshape(runs, size)
         return cls(labels, num_classes, np.sort(chosen, axis=1), seed)
 
     @property

@@ -33,11 +33,17 @@ def test_a_seed_repeats_and_another_does_not(kind):
 
 
 @pytest.mark.parametrize("kind", ALL)
-def test_flips_and_threshold_samples_of_one_seed_are_independent(kind):
+def test_flips_threshold_samples_and_a_shuffle_of_one_seed_are_independent(kind):
+    def is_like_the_rest(chosen, rows):
+        return abs(chosen[rows].mean() - chosen.mean()) < 0.15  # over four standard deviations of 166 rows
+
     for seed in range(5):
         noisy, flipped = ALL[kind](TARGETS, 0.3, seed)
-        for rows in ThresholdPlan.draw(noisy, 5, seed=seed).threshold_samples:
-            assert abs(flipped[rows].mean() - flipped.mean()) < 0.15  # over four standard deviations of 166 rows
+        first_of_a_shuffle = np.random.default_rng(seed).permutation(1000)[:166]
+        assert is_like_the_rest(flipped, first_of_a_shuffle)
+        for run in ThresholdPlan.draw(noisy, 5, seed=seed).runs:
+            assert is_like_the_rest(flipped, run.threshold_samples)
+            assert is_like_the_rest(~run.regular, first_of_a_shuffle)
 
 
 @pytest.mark.parametrize("kind", OF_A_SHARE)
