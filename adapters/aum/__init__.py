@@ -1,7 +1,7 @@
 """Find wrong labels by the Area Under the Margin.
 
 The names of PyPI `aum` 1.0.2 are here, for PyTorch, and load it when they are first used. For another framework
-import from its own module: ``aum.torch``, ``aum.jax``, ``aum.tf``, ``aum.sklearn``.
+import from its own module: ``aum.torch``, ``aum.jax``, ``aum.tf``, ``aum.keras``, ``aum.sklearn``.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ def fashion_folder(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize("script", [example for example in DIGITS if " " not in example])
+@pytest.mark.parametrize("script", [*(example for example in DIGITS if " " not in example), "keras/train.py"])
 def test_examples_read_fashion_mnist(script, fashion_folder, tmp_path):
     options = ["--dataset", "fashion-mnist", "--folder", fashion_folder, "--epochs", "1", "--samples", "150"]
     done = run(ROOT / "examples" / script, *options, "--out", tmp_path / "out")
