@@ -36,7 +36,7 @@ class Detection:
     found_within_budget : float
         Share of the wrong labels that are among the `budget` lowest AUMs; expected, where AUMs tie at the edge.
     precision, recall : float or None
-        Of the flagged samples; None where nothing was flagged, or nobody said what was.
+        Of the flagged samples. None where nobody said what was flagged; the precision also where nothing was.
     """
 
     wrong: int
