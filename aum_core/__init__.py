@@ -5,11 +5,14 @@ from aum_core.backend import Backend, NumpyBackend
 from aum_core.calculator import AUMCalculator
 from aum_core.dataset import DatasetWithIndex
 from aum_core.detection import Detection, measure_detection, self_check
+from aum_core.epoch_sums import EpochSums
 from aum_core.margins import Margins, compute_margins
 from aum_core.mislabeled import Findings, find_mislabeled
 from aum_core.noise import flip_ambiguous, flip_by_matrix, flip_pairs, flip_uniform
+from aum_core.posterior import NoisePosterior, noise_posterior
 from aum_core.records import AUMRecord, RecordLog
 from aum_core.sample_index import SampleIndex
+from aum_core.scores import Scores
 from aum_core.tables import read_aum_values
 from aum_core.thresholds import Cut, ThresholdPlan, ThresholdRun
 from aum_core.totals import Totals
@@ -21,11 +24,14 @@ __all__ = [
     "Cut",
     "DatasetWithIndex",
     "Detection",
+    "EpochSums",
     "Findings",
     "Margins",
+    "NoisePosterior",
     "NumpyBackend",
     "RecordLog",
     "SampleIndex",
+    "Scores",
     "ThresholdPlan",
     "ThresholdRun",
     "Totals",
@@ -37,6 +43,7 @@ __all__ = [
     "flip_pairs",
     "flip_uniform",
     "measure_detection",
+    "noise_posterior",
     "read_aum_values",
     "self_check",
 ]

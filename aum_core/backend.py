@@ -1,4 +1,4 @@
-"""What the engine asks of a framework: its arrays as NumPy's, and the margins of a batch of them."""
+"""What the engine asks of a framework: its arrays as NumPy's, and the margins and probabilities of a batch of them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from aum_core.margins import Margins, compute_margins
+from aum_core.softmax import softmax
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,6 +31,10 @@ class Backend(Protocol):
         """
         ...
 
+    def softmax(self, logits: Any) -> NDArray[Any]:
+        """Compute the softmax (B, C) of a batch whose margins have been measured, and give it on the host."""
+        ...
+
 
 class NumpyBackend:
     """The backend of NumPy arrays, and of whatever ``np.asarray`` takes.
@@ -49,3 +54,7 @@ class NumpyBackend:
     def measure(self, logits: Any, targets: Any, *, other_logit: bool = True) -> Margins:
         """Compute the margins of a batch."""
         return compute_margins(logits, targets, other_logit=other_logit)
+
+    def softmax(self, logits: Any) -> NDArray[Any]:
+        """Compute the softmax of a batch."""
+        return softmax(logits)

@@ -15,9 +15,12 @@ import numpy as np
 from aum_core._version import __version__
 from aum_core.backend import NumpyBackend
 from aum_core.files import write_json
+from aum_core.growing import on_disk
 from aum_core.margins import Margins, TargetError, check_targets
 from aum_core.records import RECORD_FIELDS, AUMRecord, Columns, RecordLog
 from aum_core.sample_index import as_ids, id_list
+from aum_core.score_tables import write_scores
+from aum_core.scores import Scores
 from aum_core.tables import write_aum_values, write_full_records
 from aum_core.totals import Totals
 
@@ -28,12 +31,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from aum_core.backend import Backend
+    from aum_core.epoch_sums import EpochSums
+    from aum_core.posterior import NoisePosterior
     from aum_core.sample_index import SampleId
 
-__all__ = ["AUMCalculator", "NonFinite", "Observer"]
+__all__ = ["AUMCalculator", "KeepPosterior", "NonFinite", "Observer"]
 
 _HOST_SEQUENCES = (list, tuple, str, bytes)
 NonFinite = Literal["leave_out", "raise", "propagate"]
+KeepPosterior = bool | Literal["on_disk"]
 
 
 class Observer(Protocol):
@@ -51,6 +57,7 @@ class _Batch:
     ids: NDArray[np.int64] | list[SampleId]
     margins: Margins
     kept: NDArray[np.bool_] | None
+    probabilities: NDArray[Any] | None
 
     def kept_part(self) -> tuple[NDArray[np.int64] | list[SampleId], Margins]:
         if self.kept is None:
@@ -78,6 +85,12 @@ class AUMCalculator:
     nonfinite : {"leave_out", "raise", "propagate"}, default "leave_out"
         What becomes of a margin that is NaN or infinite: it is left out, counted and warned of once; an error;
         or added all the same.
+    scores : iterable of str, default ()
+        Other scores to keep from the same forward passes: "bounded_aum", "confidence", "variability", "correctness",
+        "el2n", "forgetting", "softmax_margin", "margin_of_mean_softmax". They are in `scores`.
+    noise_posterior : bool or "on_disk", default False
+        Whether to keep what `noise_posterior` needs: 8 bytes for each sample and class, in memory or in a file in
+        `save_dir` that has no name and is gone with the calculator.
 
     Examples
     --------
@@ -97,6 +110,8 @@ class AUMCalculator:
         *,
         backend: Backend | None = None,
         nonfinite: NonFinite = "leave_out",
+        scores: Iterable[str] = (),
+        noise_posterior: KeepPosterior = False,
     ) -> None:
         if nonfinite not in ("leave_out", "raise", "propagate"):
             raise ValueError(f"nonfinite: {nonfinite!r}, want 'leave_out', 'raise' or 'propagate'")
@@ -107,6 +122,7 @@ class AUMCalculator:
         self._totals = Totals()
         self._log = None if compressed else RecordLog(self._sample_ids)
         self._observers: list[Observer] = []
+        self._scores = self._make_scores(scores, noise_posterior)
 
     @property
     def totals(self) -> Totals:
@@ -129,6 +145,33 @@ class AUMCalculator:
         if self._log is None:
             raise AttributeError("records are kept only by AUMCalculator(save_dir, compressed=False)")
         return self._log
+
+    @property
+    def scores(self) -> Scores:
+        """The other scores that were asked for, by name: (N,) each, aligned to `totals`; see `Scores`."""
+        if self._scores is None:
+            raise AttributeError('scores are kept only by AUMCalculator(save_dir, scores=["confidence"]), say')
+        self._scores.grow(len(self._totals))
+        return self._scores
+
+    def end_epoch(self) -> None:
+        """Say that an epoch has ended; only other scores than the AUM care, and mostly see it themselves: `Scores`."""
+        if self._scores is not None:
+            self._scores.end_epoch()
+
+    def noise_posterior(self) -> NoisePosterior:
+        """Estimate how likely each label is wrong, by row of the totals; see `aum_core.noise_posterior`.
+
+        An epoch in progress counts as if it had just ended.
+
+        Raises
+        ------
+        ValueError
+            Where the calculator was made without ``noise_posterior=True``, or nothing has been measured yet.
+        """
+        if self._scores is None:
+            raise ValueError("noise_posterior: not kept, want AUMCalculator(save_dir, noise_posterior=True)")
+        return self.scores.noise_posterior()
 
     def observe(self, observer: Observer) -> None:
         """Let `observer` see every batch from now on."""
@@ -157,18 +200,23 @@ class AUMCalculator:
         TypeError, ValueError
             Where the input does not fit; the calculator is as before the call.
         """
-        return self._update(self._checked(partial(self._backend.measure, logits, targets), sample_ids), targets)
+        measure = partial(self._backend.measure, logits, targets)
+        return self._update(
+            self._checked(measure, sample_ids, targets, partial(self._backend.softmax, logits)), targets
+        )
 
     def accumulate(self, logits: Any, targets: Any, sample_ids: Any) -> None:
         """Measure a batch without making records of it: the same bookkeeping as `update`, many times faster.
 
         Parameters are those of `update`. Where `compressed` is False the records are logged all the same.
         """
-        needs_other = self._log is not None or bool(self._observers)
+        needs_other = self._log is not None or self._scores is not None or bool(self._observers)
         measure = partial(self._backend.measure, logits, targets, other_logit=needs_other)
-        self._accumulate(self._checked(measure, sample_ids), targets)
+        self._accumulate(self._checked(measure, sample_ids, targets, partial(self._backend.softmax, logits)), targets)
 
-    def accumulate_measured(self, margins: Margins, targets: Any, sample_ids: Any) -> None:
+    def accumulate_measured(
+        self, margins: Margins, targets: Any, sample_ids: Any, *, probabilities: Any = None
+    ) -> None:
         """Take a batch whose margins were measured elsewhere: on a device, in a compiled step.
 
         Parameters
@@ -179,6 +227,8 @@ class AUMCalculator:
             The assigned classes that they were measured for.
         sample_ids
             As in `update`.
+        probabilities : array of shape (B, C), optional
+            The softmax of the logits; wanted where scores or the noise posterior need it.
 
         Raises
         ------
@@ -194,7 +244,9 @@ class AUMCalculator:
         >>> calculator.records[0].margin
         -1.5
         """
-        self._accumulate(self._checked(partial(self._brought_home, margins, targets), sample_ids), targets)
+        measure = partial(self._brought_home, margins, targets)
+        softmax = partial(self._softmax_brought_home, probabilities)
+        self._accumulate(self._checked(measure, sample_ids, targets, softmax), targets)
 
     def add_totals(self, totals: Totals) -> None:
         """Take in what was measured elsewhere: on a device inside a compiled step, or by another process.
@@ -223,13 +275,51 @@ class AUMCalculator:
             raise TypeError(f"totals: {type(totals).__name__}, want aum_core.Totals")
         if self._log is not None:
             raise ValueError("totals: they have no records, want AUMCalculator(save_dir, compressed=True)")
+        if self._scores is not None:
+            raise ValueError("totals: they have no other scores; want add_epoch, or a calculator without scores")
         self._totals.include(totals)
+
+    def add_epoch(self, epoch: EpochSums, sample_ids: Any = None) -> None:
+        """Take in a whole epoch that was measured elsewhere, with what the other scores need, and end it.
+
+        Parameters
+        ----------
+        epoch : EpochSums
+            By row of the data set.
+        sample_ids : sequence of N int or str, optional
+            The names of the rows; row numbers by default.
+
+        Raises
+        ------
+        ValueError
+            Where `compressed` is False, or a column is missing or does not fit; the calculator is as before the call.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from aum_core import EpochSums
+        >>> calculator = AUMCalculator(tempfile.mkdtemp(), scores=["correctness"])
+        >>> sums = {"margin": np.array([2.0, -1.0]), "correct": np.array([1.0, 0.0])}
+        >>> calculator.add_epoch(EpochSums(np.array([1, 1]), sums, labels=np.array([0, 1])))
+        >>> calculator.totals.aums, calculator.scores["correctness"]
+        (array([ 2., -1.]), array([1., 0.]))
+        """
+        if self._log is not None:
+            raise ValueError("epoch: it has no records, want AUMCalculator(save_dir, compressed=True)")
+        _check_epoch(epoch, self._scores)
+        totals = Totals.from_rows(epoch.sums["margin"], epoch.counts, sample_ids, epoch.left_out)
+        self._totals.include(totals)
+        if self._scores is not None:
+            rows = self._totals.find(as_ids(totals.sample_ids))
+            self._scores.add_epoch(rows, epoch.measured()[1])
 
     def finalize(self, save_dir: str | os.PathLike[str] | None = None) -> None:
         """Write the files of the run: each appears whole or not at all.
 
         ``totals.npz`` (the state), ``aum_values.csv`` (the ranking, best first), ``full_aum_records.csv`` (only
-        where `compressed` is False) and ``run.json`` (what was measured and how).
+        where `compressed` is False) and ``run.json`` (what was measured and how). With other scores ``scores.csv`` (the
+        ranking with them beside it), with the noise posterior ``noise_posterior.csv`` (most suspicious first) and
+        ``transition.csv``.
 
         Parameters
         ----------
@@ -242,7 +332,10 @@ class AUMCalculator:
         write_aum_values(folder / "aum_values.csv", self._totals.sample_ids, self._totals.aums)
         if self._log is not None:
             write_full_records(folder / "full_aum_records.csv", self._log)
-        write_json(folder / "run.json", self.describe())
+        told = self.describe()
+        if self._scores is not None:
+            told["scores"] = write_scores(folder, self._totals, self.scores)
+        write_json(folder / "run.json", told)
 
     def describe(self) -> dict[str, Any]:
         """Tell what was measured and how, as ``run.json`` has it."""
@@ -275,6 +368,7 @@ class AUMCalculator:
         kept_ids, kept_margins = batch.kept_part()
         rows = self._totals.rows(kept_ids)
         running = self._add_in_turn(rows, kept_margins.margin.astype(np.float64))
+        self._score(batch, target_logit)
         if self._log is not None:
             chosen = target_logit if batch.kept is None else target_logit[batch.kept]
             self._log.append(rows, _columns(kept_margins, chosen, *running))
@@ -291,6 +385,7 @@ class AUMCalculator:
             return
         ids, margins = batch.kept_part()
         self._totals.add_later(ids, margins.margin)
+        self._score(batch, targets)
 
     def _brought_home(self, margins: Margins, targets: Any) -> Margins:
         """Margins of another device as NumPy's, checked against their targets."""
@@ -306,7 +401,9 @@ class AUMCalculator:
     def _sample_ids(self) -> NDArray[Any]:
         return self._totals.sample_ids
 
-    def _checked(self, measure: Callable[[], Margins], sample_ids: Any) -> _Batch:
+    def _checked(
+        self, measure: Callable[[], Margins], sample_ids: Any, targets: Any, softmax: Callable[[], NDArray[Any]]
+    ) -> _Batch:
         """Check and measure a batch. Whatever can be wrong with it is found here, before any state changes."""
         if not isinstance(sample_ids, _HOST_SEQUENCES):
             sample_ids = self._backend.to_numpy(sample_ids)
@@ -320,12 +417,56 @@ class AUMCalculator:
             raise TargetError(error.row, error.target, error.num_classes, named) from None
         if len(margins) != len(ids):
             raise ValueError(f"sample_ids: {len(ids)} ids for {len(margins)} rows of logits, want one id per row")
-        batch = _Batch(ids, margins, self._kept(ids, margins.margin))
+        probabilities = self._probabilities(ids, targets, softmax) if self._scores is not None else None
+        batch = _Batch(ids, margins, self._kept(ids, margins.margin), probabilities)
         for observer in self._observers:
             observer.see(*batch.kept_part())
         if batch.kept is not None:
             self._totals.left_out += len(ids) - int(np.count_nonzero(batch.kept))
         return batch
+
+    def _make_scores(self, names: Iterable[str], noise_posterior: KeepPosterior) -> Scores | None:
+        if noise_posterior not in (False, True, "on_disk"):
+            raise ValueError(f"noise_posterior: {noise_posterior!r}, want False, True or 'on_disk'")
+        if noise_posterior == "on_disk":
+            Path(self.save_dir).mkdir(parents=True, exist_ok=True)
+            return Scores(names, noise_posterior=True, allocate=on_disk(self.save_dir))
+        scores = Scores(names, noise_posterior=noise_posterior)
+        return scores if scores or noise_posterior else None
+
+    def _probabilities(
+        self, ids: NDArray[np.int64] | list[SampleId], targets: Any, softmax: Callable[[], NDArray[Any]]
+    ) -> NDArray[Any] | None:
+        """The softmax of a checked batch where the scores need it, seen to go with what they have."""
+        scores = self.scores
+        if not scores.need_softmax:
+            return None
+        probabilities = softmax()
+        labels = self._backend.to_numpy(targets).reshape(-1)
+        place = scores.check(self._totals.find(ids), labels, probabilities.shape[1])
+        if place is not None:
+            named = id_list(ids)[place]
+            before = scores.labels[self._totals.find(as_ids([named]))[0]]
+            raise ValueError(
+                f"targets: sample {named!r} has target {labels[place]}, and {before} before; scores go with one label"
+            )
+        return probabilities
+
+    def _softmax_brought_home(self, probabilities: Any) -> NDArray[Any]:
+        if probabilities is None:
+            raise ValueError("probabilities: None, but the scores need them; want the softmax of the logits, (B, C)")
+        return self._backend.to_numpy(probabilities)
+
+    def _score(self, batch: _Batch, targets: Any) -> None:
+        """Hand a batch to the scores that were asked for."""
+        if self._scores is None:
+            return
+        ids, margins = batch.kept_part()
+        labels, probabilities = self._backend.to_numpy(targets).reshape(-1), batch.probabilities
+        if batch.kept is not None:
+            labels = labels[batch.kept]
+            probabilities = None if probabilities is None else probabilities[batch.kept]
+        self._scores.measure(self._totals.find(ids), margins, labels, probabilities)
 
     def _kept(self, ids: NDArray[np.int64] | list[SampleId], margin: NDArray[Any]) -> NDArray[np.bool_] | None:
         if self._nonfinite == "propagate" or _all_finite(margin):
@@ -395,6 +536,19 @@ def _columns(
         "margin": margins.margin,
         "aum": aums,
     }
+
+
+def _check_epoch(epoch: EpochSums, scores: Scores | None) -> None:
+    shape = epoch.counts.shape
+    needs = ("margin", *(() if scores is None else scores.needs))
+    for name in needs:
+        if name not in epoch.sums or epoch.sums[name].shape != shape:
+            found = "none" if name not in epoch.sums else f"shape {epoch.sums[name].shape}"
+            raise ValueError(f"epoch: {found} for the column {name!r}, want {shape}, as the counts")
+    if epoch.labels.shape != shape:
+        raise ValueError(f"epoch: labels of shape {epoch.labels.shape}, want {shape}, as the counts")
+    if scores is not None and scores.need_softmax_sums and (epoch.softmax is None or len(epoch.softmax) != shape[0]):
+        raise ValueError(f"epoch: no softmax for {shape[0]} rows, want (N, C), the softmax added up by row")
 
 
 def _record_key(record: AUMRecord) -> tuple[bool, SampleId, int]:

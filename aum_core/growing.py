@@ -2,18 +2,47 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
+    import os
+
     from numpy.typing import DTypeLike, NDArray
 
-__all__ = ["GrowingArray"]
+__all__ = ["Allocate", "GrowingArray", "on_disk"]
+
+Allocate = Callable[[tuple[int, ...], Any], "NDArray[Any]"]
+"""Makes an array of a shape and dtype, whatever is in it."""
+
+
+def on_disk(folder: str | os.PathLike[str]) -> Allocate:
+    """Make arrays whose memory the system may take back, since they are in files.
+
+    The files have no name, and are gone with the arrays. They are as large as the arrays in `folder`'s file system.
+
+    Examples
+    --------
+    >>> array = on_disk(tempfile.gettempdir())((2, 3), "float32")
+    >>> array[:] = 1.0
+    >>> array.sum()
+    np.float32(6.0)
+    """
+
+    def allocate(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+        if 0 in shape:
+            return np.empty(shape, dtype)  # no file can be mapped that has nothing in it
+        with tempfile.TemporaryFile(dir=folder) as file:
+            return np.memmap(file, dtype, "w+", shape=shape).view(np.ndarray)
+
+    return allocate
 
 
 class GrowingArray:
-    """A 1-D array with room to spare behind its end.
+    """An array with room to spare behind its end: of numbers, or of rows of `width` numbers.
 
     The room is never written to, so the system gives it no memory. Appending values of a wider dtype
     widens the whole array.
@@ -26,10 +55,11 @@ class GrowingArray:
     array([1., 2., 3.], dtype=float32)
     """
 
-    __slots__ = ("_buffer", "_size", "values")
+    __slots__ = ("_allocate", "_buffer", "_size", "values")
 
-    def __init__(self, dtype: DTypeLike) -> None:
-        self._buffer: NDArray[Any] = np.empty(0, dtype)
+    def __init__(self, dtype: DTypeLike, width: int | None = None, allocate: Allocate = np.empty) -> None:
+        self._allocate = allocate
+        self._buffer: NDArray[Any] = np.empty((0,) if width is None else (0, width), dtype)
         self._size = 0
         self.values: NDArray[Any] = self._buffer
         """The filled part, a view: writing to it writes to the array. Appending makes a new view."""
@@ -38,7 +68,7 @@ class GrowingArray:
         return self._size
 
     def append(self, values: Any) -> None:
-        """Add `values`, a (B,) array_like, behind the end."""
+        """Add `values`, a (B,) or (B, width) array_like, behind the end."""
         values = np.asarray(values)
         end = self._size + len(values)
         self._make_room(
@@ -58,6 +88,6 @@ class GrowingArray:
     def _make_room(self, size: int, dtype: np.dtype[Any]) -> None:
         if size <= len(self._buffer) and dtype == self._buffer.dtype:
             return
-        room = np.empty(max(size, len(self._buffer) * 3 // 2, 64), dtype)
+        room = self._allocate((max(size, len(self._buffer) * 3 // 2, 64), *self._buffer.shape[1:]), dtype)
         room[: self._size] = self.values
         self._buffer = room

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from aum_core.records import RecordLog
 
-__all__ = ["read_aum_values", "write_aum_values", "write_full_records", "write_table"]
+__all__ = ["ranked", "read_aum_values", "write_aum_values", "write_full_records", "write_table"]
 
 _LINES = 65_536
 
@@ -31,8 +31,12 @@ def write_aum_values(path: str | os.PathLike[str], sample_ids: NDArray[Any], aum
     path : str or path
     sample_ids, aums : ndarray of shape (N,)
     """
-    order = np.argsort(-aums, kind="stable")
-    write_table(path, {"sample_id": sample_ids, "aum": aums}, order)
+    write_table(path, {"sample_id": sample_ids, "aum": aums}, ranked(aums))
+
+
+def ranked(aums: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Rows (N,) by AUM, best first, tied ones as they come, NaN last."""
+    return np.argsort(-aums, kind="stable")
 
 
 def write_full_records(path: str | os.PathLike[str], log: RecordLog) -> None:

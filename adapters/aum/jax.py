@@ -21,6 +21,7 @@ import numpy as np
 import aum_core
 from aum_core import AUMRecord, DatasetWithIndex, Findings, Margins, ThresholdPlan, Totals, compute_margins
 from aum_core.margins import TargetError, check_logits, check_targets
+from aum_core.softmax import softmax
 
 try:
     import jax  # noqa: TID251 # the one module that may
@@ -35,11 +36,11 @@ from aum._two_float import add, sum_by_row
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
-    from aum_core.calculator import NonFinite
+    from aum_core.calculator import KeepPosterior, NonFinite
     from aum_core.sample_index import SampleId
 
 __all__ = [
@@ -337,6 +338,12 @@ class JaxBackend:
             return _measure_on_device(logits, targets)
         return compute_margins(self.to_numpy(logits), self.to_numpy(targets), other_logit=other_logit)
 
+    def softmax(self, logits: Any) -> NDArray[Any]:
+        """Compute the softmax of a batch: with NumPy where the logits are there already, else on their device."""
+        if isinstance(logits, jax.Array) and not _on_host(logits):
+            return np.asarray(_softmax_jitted(logits))
+        return softmax(self.to_numpy(logits))
+
 
 class AUMCalculator(aum_core.AUMCalculator):
     """Keeps the Area Under the Margin of every sample, outside `jit`, with records if wished.
@@ -355,9 +362,22 @@ class AUMCalculator(aum_core.AUMCalculator):
     """
 
     def __init__(
-        self, save_dir: str | os.PathLike[str], compressed: bool = True, *, nonfinite: NonFinite = "leave_out"
+        self,
+        save_dir: str | os.PathLike[str],
+        compressed: bool = True,
+        *,
+        nonfinite: NonFinite = "leave_out",
+        scores: Iterable[str] = (),
+        noise_posterior: KeepPosterior = False,
     ) -> None:
-        super().__init__(save_dir, compressed, backend=JaxBackend(), nonfinite=nonfinite)
+        super().__init__(
+            save_dir,
+            compressed,
+            backend=JaxBackend(),
+            nonfinite=nonfinite,
+            scores=scores,
+            noise_posterior=noise_posterior,
+        )
 
 
 find_mislabeled = partial(aum_core.find_mislabeled, calculator=AUMCalculator)
@@ -485,6 +505,7 @@ def _on_host(array: jax.Array) -> bool:
 
 
 _measure_jitted = jax.jit(measure)
+_softmax_jitted = jax.jit(lambda logits: jax.nn.softmax(logits.astype(jnp.promote_types(logits.dtype, jnp.float32))))
 
 
 def _measure_on_device(logits: jax.Array, targets: Any) -> Margins:

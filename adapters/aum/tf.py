@@ -19,6 +19,7 @@ import numpy as np
 import aum_core
 from aum_core import AUMRecord, Findings, Margins, ThresholdPlan, Totals, compute_margins
 from aum_core.margins import TargetError, check_logits, check_targets
+from aum_core.softmax import softmax
 
 try:
     import tensorflow as tf  # noqa: TID251 # the one module that may
@@ -31,11 +32,11 @@ from aum._tf_data import with_index
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from aum_core.calculator import NonFinite
+    from aum_core.calculator import KeepPosterior, NonFinite
     from aum_core.sample_index import SampleId
 
 __all__ = [
@@ -268,6 +269,12 @@ class TFBackend:
             return _measure_on_device(logits, self.to_numpy(targets))
         return compute_margins(self.to_numpy(logits), self.to_numpy(targets), other_logit=other_logit)
 
+    def softmax(self, logits: Any) -> NDArray[Any]:
+        """Compute the softmax of a batch on the device of its logits, and give it on the host."""
+        if isinstance(logits, tf.Tensor) and not _is_on_host(logits):
+            return self.to_numpy(tf.nn.softmax(_widened(logits)))
+        return softmax(self.to_numpy(logits))
+
 
 class AUMCalculator(aum_core.AUMCalculator):
     """Keeps the Area Under the Margin of every sample while a TensorFlow model trains eagerly.
@@ -286,9 +293,22 @@ class AUMCalculator(aum_core.AUMCalculator):
     """
 
     def __init__(
-        self, save_dir: str | os.PathLike[str], compressed: bool = True, *, nonfinite: NonFinite = "leave_out"
+        self,
+        save_dir: str | os.PathLike[str],
+        compressed: bool = True,
+        *,
+        nonfinite: NonFinite = "leave_out",
+        scores: Iterable[str] = (),
+        noise_posterior: KeepPosterior = False,
     ) -> None:
-        super().__init__(save_dir, compressed, backend=TFBackend(), nonfinite=nonfinite)
+        super().__init__(
+            save_dir,
+            compressed,
+            backend=TFBackend(),
+            nonfinite=nonfinite,
+            scores=scores,
+            noise_posterior=noise_posterior,
+        )
 
     def update(self, logits: Any, targets: Any, sample_ids: Any) -> dict[SampleId, AUMRecord]:
         """Measure a batch and give its records; see `aum_core.AUMCalculator.update`."""

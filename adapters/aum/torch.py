@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import aum_core
 from aum_core import AUMRecord, Findings, Margins, ThresholdPlan, Totals, compute_margins
 from aum_core.margins import TargetError, check_logits, check_targets, rows_per_block
+from aum_core.softmax import softmax
 
 try:
     import torch  # noqa: TID251 # the one module that may
@@ -23,11 +24,12 @@ except ModuleNotFoundError as error:
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Iterable
 
     import numpy as np
     from numpy.typing import NDArray
 
-    from aum_core.calculator import NonFinite
+    from aum_core.calculator import KeepPosterior, NonFinite
     from aum_core.sample_index import SampleId
 
 __all__ = [
@@ -65,6 +67,13 @@ class TorchBackend:
                 return _measure_half(logits.detach(), self.to_numpy(targets), other_logit)
         return compute_margins(self.to_numpy(logits), self.to_numpy(targets), other_logit=other_logit)
 
+    def softmax(self, logits: Any) -> NDArray[Any]:
+        """Compute the softmax of a batch on the device of its logits, and give it on the host."""
+        if not isinstance(logits, torch.Tensor):
+            return softmax(logits)
+        wide = logits.detach().float() if logits.dtype in _HALF else logits.detach()
+        return softmax(self.to_numpy(wide)) if wide.is_cpu else self.to_numpy(wide.softmax(dim=1))
+
 
 class AUMCalculator(aum_core.AUMCalculator):
     """Keeps the Area Under the Margin of every sample while a PyTorch model trains.
@@ -83,9 +92,22 @@ class AUMCalculator(aum_core.AUMCalculator):
     """
 
     def __init__(
-        self, save_dir: str | os.PathLike[str], compressed: bool = True, *, nonfinite: NonFinite = "leave_out"
+        self,
+        save_dir: str | os.PathLike[str],
+        compressed: bool = True,
+        *,
+        nonfinite: NonFinite = "leave_out",
+        scores: Iterable[str] = (),
+        noise_posterior: KeepPosterior = False,
     ) -> None:
-        super().__init__(save_dir, compressed, backend=TorchBackend(), nonfinite=nonfinite)
+        super().__init__(
+            save_dir,
+            compressed,
+            backend=TorchBackend(),
+            nonfinite=nonfinite,
+            scores=scores,
+            noise_posterior=noise_posterior,
+        )
 
     def update(self, logits: Any, targets: Any, sample_ids: Any) -> dict[SampleId, AUMRecord]:
         """Measure a batch and give its records; see `aum_core.AUMCalculator.update`."""

@@ -1,0 +1,87 @@
+"""What a measurement is to the scores beside the AUM: a column of numbers, added up by sample over an epoch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from aum_core.margins import Margins
+
+__all__ = ["OF_SOFTMAX", "EpochSums", "column"]
+
+OF_SOFTMAX = ("confidence", "softmax_margin", "error_norm")
+"""Columns of a measurement for which its softmax is needed."""
+
+
+@dataclass(frozen=True, slots=True)
+class EpochSums:
+    """What one epoch brought, added up by sample: on a device inside a compiled step, or by a trainer.
+
+    Attributes
+    ----------
+    counts : ndarray of shape (N,), int64
+        Measurements of each sample; 0 where it was not measured.
+    sums : mapping of str to ndarray of shape (N,), float64
+        The columns of the measurements, added up: "margin", and what `Scores.needs` names.
+    labels : ndarray of shape (N,), int64
+        The given labels.
+    softmax : ndarray of shape (N, C), optional
+        The softmax, added up; wanted where `Scores.need_softmax_sums`.
+    left_out : int
+        Measurements that were left out.
+    """
+
+    counts: NDArray[np.int64]
+    sums: Mapping[str, NDArray[np.float64]]
+    labels: NDArray[np.int64]
+    softmax: NDArray[Any] | None = None
+    left_out: int = 0
+
+    def measured(self) -> tuple[NDArray[np.intp], EpochSums]:
+        """The rows (M,) that were measured, and their part of the sums."""
+        rows = np.flatnonzero(self.counts)
+        sums = {name: column[rows] for name, column in self.sums.items()}
+        softmax = None if self.softmax is None else self.softmax[rows]
+        return rows, EpochSums(self.counts[rows], sums, self.labels[rows], softmax, self.left_out)
+
+
+def column(
+    name: str, margins: Margins, targets: NDArray[np.int64], probabilities: NDArray[Any] | None
+) -> NDArray[np.float64]:
+    """Give a column (B,) of a batch.
+
+    Parameters
+    ----------
+    name : str
+        margin; correct (1 where the label has the largest logit); confidence (the softmax of the label); softmax_margin
+        (that minus the largest other); error_norm (how far the softmax is from the one-hot label, as a 2-norm).
+    margins : Margins of shape (B,)
+        With their `other_logit`.
+    targets : ndarray of shape (B,)
+    probabilities : ndarray of shape (B, C), or None
+        The softmax; wanted for all of `OF_SOFTMAX`.
+    """
+    if name == "margin":
+        own: NDArray[np.float64] = margins.margin.astype(np.float64)
+        return own
+    if name == "correct":
+        # of tied logits the lowest class is the answer
+        right: NDArray[np.bool_] = (margins.margin > 0) | ((margins.margin == 0) & (targets < margins.other_logit))
+        return right.astype(np.float64)
+    if probabilities is None:
+        raise ValueError(f"probabilities: None, want the softmax of the batch for {name}")
+    places = np.arange(len(targets))
+    own = probabilities[places, targets].astype(np.float64)
+    if name == "softmax_margin":
+        own -= probabilities[places, margins.other_logit]
+    elif name == "error_norm":  # distance to the one-hot label
+        squares = np.einsum("bc,bc->b", probabilities, probabilities, dtype=np.float64)
+        own = np.sqrt(np.maximum(squares - own**2 + (1 - own) ** 2, 0.0))
+    return own

@@ -1,0 +1,219 @@
+"""Other scores of a sample than its AUM, from the same forward passes: data maps, EL2N, forgetting and their kin.
+
+All of them are defined by epochs. So each epoch's measurements are added up by sample first; when the epoch ends, each
+score takes what it wants of their means and the sums begin anew. A sample that comes several times in an epoch counts
+by its mean.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+__all__ = ["SCORES", "Epoch", "Score", "check_names", "oriented"]
+
+_EARLY_EPOCHS = 3
+_SOFT_LIMIT = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """What an epoch brought: the rows (M,) measured in it, and the mean (M,) of each column over their measurements."""
+
+    rows: NDArray[np.int64]
+    means: Mapping[str, NDArray[np.float64]]
+
+
+Kept = dict[str, "NDArray[np.float64]"]
+"""What scores keep from epoch to epoch, each (N,): ``"epochs"``, in which a sample was measured, and their own."""
+
+
+class Score(Protocol):
+    """A score: what it needs of a measurement, what it keeps of an epoch, and what it makes of that."""
+
+    @property
+    def name(self) -> str:
+        """What users call it."""
+
+    @property
+    def needs(self) -> str:
+        """The column of a measurement: margin, correct, confidence, softmax_margin or error_norm."""
+
+    @property
+    def keeps(self) -> tuple[str, ...]:
+        """The names of what it keeps, the first of them its own."""
+
+    @property
+    def low_is_suspicious(self) -> bool:
+        """Whether low values mean a suspicious sample, as with the AUM."""
+
+    def take(self, kept: Kept, epoch: Epoch) -> None:
+        """Take an epoch in; ``kept["epochs"]`` is that of the epochs before."""
+        ...
+
+    def values(self, kept: Kept) -> NDArray[np.float64]:
+        """Give the score (N,); NaN where nothing was measured."""
+        ...
+
+
+def _over_epochs(sums: NDArray[np.float64], epochs: NDArray[np.float64]) -> NDArray[np.float64]:
+    means: NDArray[np.float64] = np.divide(sums, epochs, out=np.full(len(sums), np.nan), where=epochs > 0)
+    return means
+
+
+@dataclass(frozen=True, slots=True)
+class _Mean:
+    """The mean over the epochs."""
+
+    name: str
+    needs: str
+    low_is_suspicious: bool = True
+
+    @property
+    def keeps(self) -> tuple[str, ...]:
+        return (self.name,)
+
+    def take(self, kept: Kept, epoch: Epoch) -> None:
+        kept[self.name][epoch.rows] += epoch.means[self.needs]
+
+    def values(self, kept: Kept) -> NDArray[np.float64]:
+        return _over_epochs(kept[self.name], kept["epochs"])
+
+
+@dataclass(frozen=True, slots=True)
+class _Spread:
+    """The standard deviation over the epochs."""
+
+    name: str
+    needs: str
+    low_is_suspicious: bool = True
+
+    @property
+    def keeps(self) -> tuple[str, ...]:
+        return (self.name, f"{self.name}_squares")
+
+    def take(self, kept: Kept, epoch: Epoch) -> None:
+        for power, name in enumerate(self.keeps, start=1):
+            kept[name][epoch.rows] += epoch.means[self.needs] ** power
+
+    def values(self, kept: Kept) -> NDArray[np.float64]:
+        mean, square = (_over_epochs(kept[name], kept["epochs"]) for name in self.keeps)
+        return np.sqrt(np.maximum(square - mean**2, 0.0))
+
+
+@dataclass(frozen=True, slots=True)
+class _EarlyMean:
+    """The mean over a sample's first epochs."""
+
+    name: str
+    needs: str
+    low_is_suspicious: bool = False
+
+    @property
+    def keeps(self) -> tuple[str, ...]:
+        return (self.name,)
+
+    def take(self, kept: Kept, epoch: Epoch) -> None:
+        early = kept["epochs"][epoch.rows] < _EARLY_EPOCHS
+        kept[self.name][epoch.rows[early]] += epoch.means[self.needs][early]
+
+    def values(self, kept: Kept) -> NDArray[np.float64]:
+        return _over_epochs(kept[self.name], np.minimum(kept["epochs"], _EARLY_EPOCHS))
+
+
+@dataclass(frozen=True, slots=True)
+class _Forgetting:
+    """How often a sample was right in one epoch and wrong in the next; one that never was, in all its epochs."""
+
+    name: str = "forgetting"
+    needs: str = "correct"
+    keeps: tuple[str, ...] = ("forgetting", "right_before", "ever_right")
+    low_is_suspicious: bool = False
+
+    def take(self, kept: Kept, epoch: Epoch) -> None:
+        rows, right = epoch.rows, epoch.means[self.needs] > 0.5
+        kept["forgetting"][rows] += (kept["right_before"][rows] > 0) & ~right
+        kept["right_before"][rows] = right
+        kept["ever_right"][rows[right]] = 1.0
+
+    def values(self, kept: Kept) -> NDArray[np.float64]:
+        events = np.where(kept["ever_right"] > 0, kept["forgetting"], kept["epochs"])
+        return np.where(kept["epochs"] > 0, events, np.nan)
+
+
+@dataclass(frozen=True, slots=True)
+class _Bounded:
+    """The mean over the epochs of margins that no single epoch can dominate.
+
+    Each is divided by half the mean absolute margin of its epoch and goes through tanh. In an epoch in which a whole
+    class swings to another the margins are large, and would outweigh all others in the AUM.
+    """
+
+    name: str = "bounded_aum"
+    needs: str = "margin"
+    keeps: tuple[str, ...] = ("bounded_aum",)
+    low_is_suspicious: bool = True
+
+    def take(self, kept: Kept, epoch: Epoch) -> None:
+        margins = epoch.means[self.needs]
+        scale = _SOFT_LIMIT * np.abs(margins).mean()
+        kept[self.name][epoch.rows] += np.tanh(margins / scale) if scale > 0 else 0.0
+
+    def values(self, kept: Kept) -> NDArray[np.float64]:
+        return _over_epochs(kept[self.name], kept["epochs"])
+
+
+MARGIN_OF_MEAN = "margin_of_mean_softmax"
+"""Needs the softmax of all classes, N x C numbers; the others need a handful for each sample."""
+
+SCORES: dict[str, Score] = {
+    each.name: each
+    for each in (
+        _Bounded(),
+        # data maps: Swayamdipta et al. 2020, arXiv 2009.10795
+        _Mean("confidence", "confidence"),
+        _Spread("variability", "confidence"),
+        _Mean("correctness", "correct"),
+        _EarlyMean("el2n", "error_norm"),  # Paul et al. 2021, arXiv 2107.07075
+        _Forgetting(),  # Toneva et al. 2019, arXiv 1812.05159
+        _Mean("softmax_margin", "softmax_margin"),
+    )
+}
+
+
+def check_names(names: object) -> tuple[str, ...]:
+    """Give the names of scores as a tuple, each of them known and there once.
+
+    Examples
+    --------
+    >>> check_names(["confidence", "forgetting"])
+    ('confidence', 'forgetting')
+    """
+    known = (*SCORES, MARGIN_OF_MEAN)
+    if isinstance(names, str) or not hasattr(names, "__iter__"):
+        raise TypeError(f"scores: {names!r}, want a list of names, such as [{known[0]!r}]")
+    chosen = tuple(names)
+    for each in chosen:
+        if each not in known:
+            raise ValueError(f"scores: {each!r}, want some of {', '.join(map(repr, known))}")
+        if chosen.count(each) > 1:
+            raise ValueError(f"scores: {each!r} is there twice, want each once")
+    return chosen
+
+
+def oriented(name: str, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Turn a score so that, as with the AUM, the lowest are the most suspicious.
+
+    Examples
+    --------
+    >>> oriented("forgetting", np.array([0.0, 3.0]))
+    array([-0., -3.])
+    """
+    return -values if name in SCORES and not SCORES[name].low_is_suspicious else values

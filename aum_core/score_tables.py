@@ -1,0 +1,55 @@
+"""The files of the other scores and of the noise posterior, beside the ranking."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from aum_core.tables import ranked, write_table
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from aum_core.posterior import NoisePosterior
+    from aum_core.scores import Scores
+    from aum_core.totals import Totals
+
+__all__ = ["write_posterior", "write_scores"]
+
+
+def write_scores(folder: Path, totals: Totals, scores: Scores) -> dict[str, Any]:
+    """Write ``scores.csv``, and the files of the noise posterior where it is kept; what ``run.json`` has of them."""
+    told = scores.describe()
+    if scores.names:
+        columns = {"sample_id": totals.sample_ids, "aum": totals.aums, **scores}
+        write_table(folder / "scores.csv", columns, ranked(totals.aums))
+    if scores.keeps_posterior:
+        posterior = scores.noise_posterior()
+        write_posterior(folder, totals.sample_ids, scores.labels, posterior)
+        told["noise_posterior"] = posterior.describe()
+    return told
+
+
+def write_posterior(
+    folder: Path,
+    sample_ids: NDArray[Any],
+    labels: NDArray[np.int64],
+    posterior: NoisePosterior,
+    class_names: NDArray[Any] | None = None,
+) -> None:
+    """Write ``noise_posterior.csv``, most suspicious first, and ``transition.csv``, a row for each true class."""
+    names = np.arange(len(posterior.transition)) if class_names is None else class_names
+    named = np.append(names.astype(object), "")  # -1 is unknown, and comes out empty
+    columns = {
+        "sample_id": sample_ids,
+        "given_label": named[labels],
+        "suggested_label": named[posterior.suggested],
+        "probability_wrong": posterior.probabilities,
+        "flagged": posterior.flagged.astype(np.int64),
+    }
+    write_table(folder / "noise_posterior.csv", columns, posterior.most_suspicious())
+    by_given = dict(zip(map(str, names.tolist()), posterior.transition.T, strict=True))
+    write_table(folder / "transition.csv", {"true_label": names, **by_given}, np.arange(len(names)))

@@ -1,0 +1,43 @@
+"""Probabilities of the classes, for the scores that want more of a batch than its margins."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from aum_core.margins import check_logits
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["softmax"]
+
+
+def softmax(logits: ArrayLike) -> NDArray[Any]:
+    """Give the softmax of each row.
+
+    Parameters
+    ----------
+    logits : array_like of shape (B, C), float16, float32 or float64
+        Raw outputs; C >= 2.
+
+    Returns
+    -------
+    ndarray of shape (B, C)
+        A new array, float32 for half and float32 logits, float64 for float64 ones. A row with a NaN or two infinities
+        has NaNs.
+
+    Examples
+    --------
+    >>> softmax([[0.0, 0.0], [0.0, 800.0]])
+    array([[0.5, 0.5],
+           [0. , 1. ]])
+    """
+    given = np.asarray(logits)
+    raised = given.astype(check_logits(given), copy=True)
+    with np.errstate(invalid="ignore", over="ignore"):  # inf - inf, of rows that will be left out
+        raised -= raised.max(axis=1, keepdims=True)
+    np.exp(raised, out=raised)
+    raised /= raised.sum(axis=1, keepdims=True)
+    return raised
