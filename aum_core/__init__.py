@@ -3,12 +3,15 @@
 from aum_core._version import __version__
 from aum_core.backend import Backend, NumpyBackend
 from aum_core.calculator import AUMCalculator
+from aum_core.cutoffs import Budget, LikelyWrong, Precision, Ranking, RankingCut, ZeroMargin
 from aum_core.dataset import DatasetWithIndex
 from aum_core.detection import Detection, measure_detection, self_check
 from aum_core.epoch_sums import EpochSums
+from aum_core.findings import Findings
 from aum_core.margins import Margins, compute_margins
-from aum_core.mislabeled import Findings, find_mislabeled
+from aum_core.mislabeled import find_mislabeled
 from aum_core.noise import flip_ambiguous, flip_by_matrix, flip_pairs, flip_uniform
+from aum_core.one_run import find_by_posterior
 from aum_core.posterior import NoisePosterior, noise_posterior
 from aum_core.records import AUMRecord, RecordLog
 from aum_core.sample_index import SampleIndex
@@ -21,22 +24,29 @@ __all__ = [
     "AUMCalculator",
     "AUMRecord",
     "Backend",
+    "Budget",
     "Cut",
     "DatasetWithIndex",
     "Detection",
     "EpochSums",
     "Findings",
+    "LikelyWrong",
     "Margins",
     "NoisePosterior",
     "NumpyBackend",
+    "Precision",
+    "Ranking",
+    "RankingCut",
     "RecordLog",
     "SampleIndex",
     "Scores",
     "ThresholdPlan",
     "ThresholdRun",
     "Totals",
+    "ZeroMargin",
     "__version__",
     "compute_margins",
+    "find_by_posterior",
     "find_mislabeled",
     "flip_ambiguous",
     "flip_by_matrix",

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from aum_core.findings import Findings
 from aum_core.labels import class_labels
-from aum_core.mislabeled import Findings
 from aum_core.noise import flip_uniform
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def self_check(
     ----------
     find : callable
         Trains on the noisy targets (N,), in whatever framework, and gives the AUMs (N,) by row, or the `Findings` of
-        `find_mislabeled`.
+        `find_mislabeled` or `find_by_posterior`.
     targets : array_like of shape (N,), ints in [0, C)
         The given labels, left untouched.
     num_classes : int
@@ -156,7 +156,7 @@ def self_check(
     measure_detection(np.zeros(len(labels)), flipped, budget=budget)  # what does not fit shows now, not after training
     found = find(noisy)
     if isinstance(found, Findings):
-        return measure_detection(found.aums, flipped, flagged=found.flagged, budget=budget)
+        return measure_detection(found.scores, flipped, flagged=found.flagged, budget=budget)
     return measure_detection(found, flipped, budget=budget)
 
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from aum_core.calculator import AUMCalculator
-from aum_core.files import write_json
+from aum_core.findings import Findings, label_names, names_of_rows, remove_old_files, write_findings
 from aum_core.rivals import Rivals, check_rows
-from aum_core.sample_index import as_ids, row_names
-from aum_core.tables import write_aum_values, write_table
-from aum_core.thresholds import Combine, Cut, ThresholdPlan, ThresholdRun
+from aum_core.sample_index import as_ids
+from aum_core.score_kinds import check_names, oriented
+from aum_core.thresholds import Combine, ThresholdPlan, ThresholdRun
 
 if TYPE_CHECKING:
     import os
@@ -23,54 +24,7 @@ if TYPE_CHECKING:
 
     from aum_core.sample_index import SampleId
 
-__all__ = ["Findings", "find_mislabeled"]
-
-_RESULTS = ("aum_values.csv", "flagged.csv", "run.json")
-
-
-@dataclass(frozen=True, slots=True)
-class Findings:
-    """What the procedure found, aligned to the rows of the data set.
-
-    Attributes
-    ----------
-    sample_ids : ndarray of shape (N,)
-        The names of the rows in the files; row numbers where none were given.
-    targets : ndarray of shape (N,), int64
-        The given labels.
-    aums : ndarray of shape (N,), float64
-        AUM averaged over the runs in which the sample is regular; NaN where no such run measured it.
-    suggested : ndarray of shape (N,), int64
-        The class that most often beat the given label in those runs (the lowest of several); the given label where
-        none ever did. -1 for all where a run gave `AUMCalculator.add_totals` its totals, which do not tell.
-    cut : Cut
-        With `flagged`, `keep`, the cutoffs and every choice.
-    plan : ThresholdPlan
-    run : dict
-        What ``run.json`` holds.
-    """
-
-    sample_ids: NDArray[Any]
-    targets: NDArray[np.int64]
-    aums: NDArray[np.float64]
-    suggested: NDArray[np.int64]
-    cut: Cut
-    plan: ThresholdPlan
-    run: dict[str, Any]
-
-    @property
-    def flagged(self) -> NDArray[np.bool_]:
-        """True, (N,), where the label is held to be wrong."""
-        return self.cut.flagged
-
-    @property
-    def keep(self) -> NDArray[np.bool_]:
-        """True, (N,), for the samples to train on."""
-        return self.cut.keep
-
-    def most_suspicious(self, count: int | None = None) -> NDArray[np.intp]:
-        """Rows by suspicion: flagged ones first, then by AUM, lowest first; all of them where `count` is None."""
-        return np.lexsort((self.aums, ~self.flagged))[:count]
+__all__ = ["find_mislabeled"]
 
 
 def find_mislabeled(
@@ -84,9 +38,10 @@ def find_mislabeled(
     seed: int = 0,
     percentile: float = 99.0,
     combine: Combine = "all",
+    score: str = "aum",
     sample_ids: Sequence[SampleId] | NDArray[Any] | None = None,
     class_names: Sequence[str] | None = None,
-    calculator: Callable[[str | os.PathLike[str]], AUMCalculator] = AUMCalculator,
+    calculator: Callable[..., AUMCalculator] = AUMCalculator,
     metadata: Mapping[str, Any] | None = None,
 ) -> Findings:
     """Find the wrong labels of a data set with threshold samples (Pleiss et al. 2020, algorithm 1).
@@ -109,12 +64,15 @@ def find_mislabeled(
         Of `ThresholdPlan.draw`.
     percentile, combine
         Of `ThresholdPlan.cut`.
+    score : str, default "aum"
+        What is cut at the percentile and ranks the samples: the AUM, or another of the calculator's ``scores``.
     sample_ids : sequence of N int or str, optional
         The names of the rows in the files. `train` uses row numbers all the same.
     class_names : sequence of C str, optional
         The names of the classes in the files; their indices by default.
     calculator : callable, default `AUMCalculator`
-        Makes the calculator of a run from `save_dir`; the adapters' ``find_mislabeled`` make their own.
+        Makes the calculator of a run from `save_dir`, and ``scores=[score]`` where that is not the AUM; the adapters'
+        ``find_mislabeled`` make their own.
     metadata : mapping, optional
         Further entries for ``run.json``.
 
@@ -142,87 +100,99 @@ def find_mislabeled(
     (4, 0)
     """
     plan = ThresholdPlan.draw(targets, num_classes, runs=runs, size=size, seed=seed)
-    names = _names(sample_ids, plan.num_samples)
-    labels = _label_names(class_names, num_classes)
+    names = names_of_rows(sample_ids, plan.num_samples)
+    labels = label_names(class_names, num_classes)
     plan.cut([np.zeros(plan.num_samples)] * runs, percentile, combine)  # wrong options show now, not after training
+    make = calculator if score == "aum" else partial(calculator, scores=check_names([score]))
     folder = Path(save_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    _remove_old_files(folder)
+    remove_old_files(folder)
     plan.save(folder / "threshold_plan.npz")
 
-    measured = [_measure(train, run, plan, calculator, folder) for run in plan.runs]
-    aums_per_run = np.array([aums for aums, _, _ in measured])
-    cut = plan.cut(list(aums_per_run), percentile, combine)
+    measured = [_measure(train, run, plan, make, folder, score=score) for run in plan.runs]
+    scores_per_run = np.array([each.scores for each in measured])
+    cut = plan.cut(list(scores_per_run), percentile, combine)
     regular = np.array([run.regular for run in plan.runs])
     description = {
         "job": "find_mislabeled",
-        **_describe([each for _, _, each in measured]),
+        **_describe([each.described for each in measured]),
         "samples": plan.num_samples,
         "num_classes": num_classes,
         "class_names": labels.tolist(),
+        "score": score,
         "cut": cut.choices(),
         **(metadata or {}),
     }
     findings = Findings(
         names,
         plan.targets,
-        _mean_where(aums_per_run, regular),
-        _suggest(plan, [rivals for _, rivals, _ in measured]),
+        _mean_where(np.array([each.aums for each in measured]), regular),
+        _mean_where(scores_per_run, regular),
+        _suggest(plan, [each.rivals for each in measured]),
         cut,
-        plan,
         description,
+        plan=plan,
     )
-    _write(findings, labels, folder)
+    write_findings(findings, labels, folder)
     return findings
 
 
-def _names(sample_ids: Sequence[SampleId] | NDArray[Any] | None, num_samples: int) -> NDArray[Any]:
-    ids = row_names(sample_ids, num_samples)
-    if isinstance(ids, np.ndarray):
-        return ids
-    names = np.empty(num_samples, dtype=object)
-    names[:] = ids
-    return names
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What a run brought: AUMs and scores (N,) by row, its rivals (None where they were not all seen), its story."""
 
-
-def _label_names(class_names: Sequence[str] | None, num_classes: int) -> NDArray[Any]:
-    if class_names is None:
-        return np.arange(num_classes)
-    if len(class_names) != num_classes or isinstance(class_names, str):
-        raise ValueError(f"class_names: {len(class_names)} names for {num_classes} classes, want one for each")
-    return np.array([str(name) for name in class_names], dtype=object)
-
-
-def _remove_old_files(folder: Path) -> None:
-    """Remove the files of an earlier job, so that those of an interrupted one do not stand among them."""
-    for old in (*folder.glob("totals_run*.npz"), *(folder / name for name in _RESULTS)):
-        old.unlink(missing_ok=True)
+    aums: NDArray[np.float64]
+    scores: NDArray[np.float64]
+    rivals: Rivals | None
+    described: dict[str, Any]
 
 
 def _measure(
     train: Callable[[NDArray[np.int64], int, Any], object],
     run: ThresholdRun,
     plan: ThresholdPlan,
-    make_calculator: Callable[[str | os.PathLike[str]], AUMCalculator],
+    make_calculator: Callable[..., AUMCalculator],
     folder: Path,
-) -> tuple[NDArray[np.float64], Rivals | None, dict[str, Any]]:
-    """Train one run; its AUMs (N,) by row, its rivals (None where they were not all seen), and its description."""
+    *,
+    score: str,
+) -> _Run:
+    """Train one run."""
     calculator = make_calculator(folder)
     rivals = Rivals(plan.num_samples, run.num_classes)
     calculator.observe(rivals)
     train(run.targets, run.num_classes, calculator)
     totals = calculator.totals
-    if not len(totals):
+    aums = by_row(calculator, totals.aums, plan.num_samples, f"run {run.index}")
+    scores = aums
+    if score != "aum":
+        values = oriented(score, calculator.scores[score])
+        scores = by_row(calculator, values, plan.num_samples, f"run {run.index}")
+    totals.save(folder / f"totals_run{run.index}.npz")
+    all_seen = rivals.measurements == totals.measurements
+    described = {**calculator.describe(), "unmeasured": int(np.isnan(aums).sum())}
+    return _Run(aums, scores, rivals if all_seen else None, described)
+
+
+def by_row(
+    calculator: AUMCalculator, values: NDArray[np.float64], num_samples: int, run: str = "the run"
+) -> NDArray[np.float64]:
+    """Give what a calculator has of its samples by row of the data set, (N,); NaN where nothing was measured.
+
+    Raises
+    ------
+    ValueError
+        Where nothing was measured at all, or a sample id is no row.
+    """
+    sample_ids = calculator.totals.sample_ids
+    if not len(sample_ids):
         raise ValueError(
-            f"train: run {run.index} measured nothing; "
+            f"train: {run} measured nothing; "
             "call calculator.accumulate(logits, targets, sample_ids) at every training step"
         )
-    check_rows(as_ids(totals.sample_ids), plan.num_samples)
-    totals.save(folder / f"totals_run{run.index}.npz")
-    aums = np.full(plan.num_samples, np.nan)
-    aums[totals.sample_ids] = totals.aums
-    all_seen = rivals.measurements == totals.measurements
-    return aums, rivals if all_seen else None, {**calculator.describe(), "unmeasured": int(np.isnan(aums).sum())}
+    check_rows(as_ids(sample_ids), num_samples)
+    found = np.full(num_samples, np.nan)
+    found[sample_ids] = values
+    return found
 
 
 def _describe(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -260,17 +230,3 @@ def _suggest(plan: ThresholdPlan, rivals: Sequence[Rivals | None]) -> NDArray[np
     suggested = plan.targets.copy()
     suggested[rows[by_total]] = classes[by_total]
     return suggested
-
-
-def _write(findings: Findings, labels: NDArray[Any], folder: Path) -> None:
-    write_aum_values(folder / "aum_values.csv", findings.sample_ids, findings.aums)
-    suggested = np.append(labels.astype(object), "")  # -1 is unknown, and comes out empty
-    columns = {
-        "sample_id": findings.sample_ids,
-        "given_label": labels[findings.targets],
-        "suggested_label": suggested[findings.suggested],
-        "aum": findings.aums,
-    }
-    worst_first = findings.most_suspicious(int(findings.flagged.sum()))
-    write_table(folder / "flagged.csv", columns, worst_first)
-    write_json(folder / "run.json", findings.run)

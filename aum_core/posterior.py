@@ -9,7 +9,7 @@ Nothing of size N x C is made beside the mean softmax that comes in: all passes 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -111,6 +111,10 @@ class NoisePosterior:
         flagged = np.zeros(len(self.probabilities), np.bool_)
         flagged[order[: np.count_nonzero(means >= precision)]] = True  # means of a falling row fall
         return flagged
+
+    def at(self, probabilities: NDArray[np.float64], suggested: NDArray[np.int64]) -> NoisePosterior:
+        """The same estimate with its rows in another order."""
+        return replace(self, probabilities=probabilities, suggested=suggested)
 
     def describe(self, flagged: NDArray[np.bool_] | None = None) -> dict[str, Any]:
         """Tell the figures as ``run.json`` has them, for what is flagged or what another cut flags."""

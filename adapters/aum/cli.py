@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _OPTIONAL = {"sklearn": "scikit-learn", "rich": "rich", "pyarrow": "pyarrow"}
+METHODS = ("threshold-samples", "noise-posterior")
 _MAX_SEED = 2**32 - 2**16  # what scikit-learn takes, with room for one more per run
 
 _FIND = """\
 Find the wrong labels of a classification data set, given as features and labels.
 
-A small neural network is trained several times, and at every step the margin of each sample is taken: how far the score
-of its label is above the best of the others. Their mean over training is the sample's Area Under the Margin (AUM).
-Some labels are made wrong on purpose in each run; a sample whose AUM is as low as theirs is flagged."""
+A small neural network is trained, and at every step the margin of each sample is taken: how far the score of its label
+is above the best of the others. Their mean over training is the sample's Area Under the Margin (AUM)."""
 
 _FIND_NOTES = """\
 DATA is one of
@@ -36,11 +36,21 @@ DATA is one of
   FILE.csv          with a header, numbers for features, and --label-column NAME
   FILE.parquet      the same
 
+METHOD is one of
+  threshold-samples two networks are trained, each with some labels made wrong on purpose; a sample whose AUM is as low
+                    as theirs is flagged. The paper's method: it assumes nothing about how labels come to be wrong.
+  noise-posterior   one network is trained on the labels as they are; which classes are taken for which, and how often,
+                    is estimated, and from that the chance that each label is wrong. Half the time, better where classes
+                    are confused with each other, tells how right it expects to be; worse where labels are wrong
+                    because samples are ambiguous, on a few hundred samples, and where very few labels are wrong.
+
 Files in the folder --out
   flagged.csv       labels held to be wrong: sample_id, given_label, suggested_label, aum; most suspicious first
   aum_values.csv    all samples: sample_id, aum; best first
-  run.json          what was done and how the cut-offs came about
+  run.json          what was done and how the cut-off came about
   threshold_plan.npz, totals_run0.npz, ...   the state of the runs
+  noise_posterior.csv, transition.csv        with that method: the chance that each label is wrong, and the estimated
+                    chance that a sample of one class is labelled as another
 Results of an earlier run in that folder are removed when the new one starts, once the data have been read and checked.
 
 Exit code: 0 done; 2 something does not fit, with one line that says what; 130 interrupted.
@@ -48,7 +58,8 @@ Exit code: 0 done; 2 something does not fit, with one line that says what; 130 i
 examples:
   aum find digits
   aum find digits --flip-labels 0.1
-  aum find table.csv --label-column species --id-column name --out species_run"""
+  aum find table.csv --label-column species --id-column name --out species_run
+  aum find table.csv --label-column species --method noise-posterior --precision 0.9"""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -120,27 +131,10 @@ def _add_find(commands: argparse._SubParsersAction[_Parser]) -> None:
     data.add_argument("--id-column", metavar="NAME", help="column of the sample ids in a table (default: row numbers)")
 
     search = find.add_argument_group("search")
+    search.add_argument(
+        "--method", choices=METHODS, default=METHODS[0], metavar="METHOD", help=f"{' or '.join(METHODS)} (%(default)s)"
+    )
     search.add_argument("--epochs", type=_whole(1), default=20, metavar="K", help="passes over the data (%(default)s)")
-    search.add_argument(
-        "--runs",
-        type=_whole(1),
-        default=2,
-        metavar="R",
-        help="networks to train; with one, some labels go unjudged (%(default)s)",
-    )
-    search.add_argument(
-        "--percentile",
-        type=_between(0, 100),
-        default=99.0,
-        metavar="P",
-        help="of the AUMs of the labels made wrong on purpose: where to cut; lower flags less (99)",
-    )
-    search.add_argument(
-        "--combine",
-        choices=("all", "any", "mean"),
-        default="all",
-        help="flag what all runs flag, any run, or their mean (%(default)s)",
-    )
     search.add_argument(
         "--seed", type=_whole(0, _MAX_SEED), default=0, metavar="S", help="same seed, same findings (%(default)s)"
     )
@@ -150,12 +144,44 @@ def _add_find(commands: argparse._SubParsersAction[_Parser]) -> None:
         metavar="RATE",
         help="self-check: flip this share of the labels first, and tell how many of them are found",
     )
+    _add_cutoffs(find)
 
     results = find.add_argument_group("results")
     results.add_argument("--out", default="aum_run", metavar="FOLDER", help="where the files go (%(default)s)")
     results.add_argument(
         "--top", type=_whole(0), default=20, metavar="K", help="rows of the printed table (%(default)s)"
     )
+
+
+def _add_cutoffs(find: _Parser) -> None:
+    """Add the options that say where to cut. Those of one method are None until the method is known."""
+    paper = find.add_argument_group("cut-off with threshold-samples")
+    paper.add_argument(
+        "--runs", type=_whole(1), metavar="R", help="networks to train; with one, some labels go unjudged (2)"
+    )
+    paper.add_argument(
+        "--percentile",
+        type=_between(0, 100),
+        metavar="P",
+        help="of the AUMs of the labels made wrong on purpose: where to cut; lower flags less (99)",
+    )
+    paper.add_argument(
+        "--combine", choices=("all", "any", "mean"), help="flag what all runs flag, any run, or their mean (all)"
+    )
+    posterior = find.add_argument_group("cut-off with noise-posterior (default: more likely wrong than right)")
+    rules = posterior.add_mutually_exclusive_group()
+    rules.add_argument(
+        "--precision", type=_between(0, 1), metavar="P", help="as many as can be with this share of them wrong"
+    )
+    rules.add_argument(
+        "--budget", type=_budget, metavar="K", help="the most suspicious: a number of samples, or a share below 1"
+    )
+    rules.add_argument("--zero-margin", action="store_true", default=None, help="those with an AUM below zero")
+
+
+def _budget(text: str) -> float:
+    share = _between(0, 1)
+    return share(text) if "." in text else _whole(1)(text)
 
 
 def _whole(low: int, high: int | None = None) -> Callable[[str], int]:

@@ -54,6 +54,7 @@ __all__ = [
     "ThresholdPlan",
     "Totals",
     "device_ids",
+    "find_by_posterior",
     "find_mislabeled",
     "init",
     "measure",
@@ -379,6 +380,9 @@ class AUMCalculator(aum_core.AUMCalculator):
             noise_posterior=noise_posterior,
         )
 
+
+find_by_posterior = partial(aum_core.find_by_posterior, calculator=AUMCalculator)
+"""`aum_core.find_by_posterior` with calculators of this framework."""
 
 find_mislabeled = partial(aum_core.find_mislabeled, calculator=AUMCalculator)
 """`aum_core.find_mislabeled` with calculators that take JAX arrays.

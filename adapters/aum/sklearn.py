@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from aum_core.cutoffs import Cutoff
     from aum_core.sample_index import SampleId
     from aum_core.thresholds import Combine
 
@@ -42,6 +43,7 @@ __all__ = [
     "Findings",
     "ThresholdPlan",
     "Totals",
+    "find_by_posterior",
     "find_mislabeled",
     "fit",
     "logits",
@@ -248,6 +250,7 @@ def find_mislabeled(
     seed: int = 0,
     percentile: float = 99.0,
     combine: Combine = "all",
+    score: str = "aum",
     sample_ids: Sequence[SampleId] | NDArray[Any] | None = None,
     metadata: Mapping[str, Any] | None = None,
     augment: Callable[[Any, np.random.Generator], Any] | None = None,
@@ -256,7 +259,7 @@ def find_mislabeled(
     """Find the wrong labels of a data set with a scikit-learn classifier and threshold samples.
 
     `aum_core.find_mislabeled` with the training done: see there for `save_dir`, `runs`, `size`, `percentile`,
-    `combine`, `sample_ids`, `metadata`, and for the files.
+    `combine`, `score`, `sample_ids`, `metadata`, and for the files.
 
     Parameters
     ----------
@@ -299,52 +302,122 @@ def find_mislabeled(
     >>> bool(findings.flagged[7]), int(findings.suggested[7])
     (True, 7)
     """
-    make = _factory(estimator)
-    X, labels = check_array(X, accept_sparse="csr"), _labels(y)
-    ids = np.arange(len(labels)) if sample_ids is None else sample_ids
-    _check_lengths(X, labels, ids)
-    known = np.unique(labels if classes is None else np.asarray(classes))
-    if len(known) < 2:
-        raise ValueError(f"y: one class, {_few(known)}; want at least two to tell apart")
-    _check_positive(epochs=epochs, batch_size=batch_size)
-    _check_measurable(len(labels), len(known), size, epochs, batch_size)
-    order = count()
-
-    def train(targets: NDArray[np.int64], num_classes: int, calculator: AUMCalculator) -> None:
-        run = next(order)
-        fit(
-            make(seed + run),
-            X,
-            targets,
-            calculator,
-            classes=np.arange(num_classes),
-            epochs=epochs,
-            batch_size=batch_size,
-            seed=seed + run,
-            augment=augment,
-            on_epoch=None if on_epoch is None else lambda epoch: on_epoch(run, epoch),
-        )
-
+    trainer = _Trainer(estimator, X, y, classes, epochs, batch_size, seed, augment, on_epoch, sample_ids)
+    _check_measurable(len(trainer.targets), len(trainer.classes), size, epochs, batch_size)
     return aum_core.find_mislabeled(
-        train,
-        _positions(known, labels, ids),
-        len(known),
+        trainer.train,
+        trainer.targets,
+        len(trainer.classes),
         save_dir=save_dir,
         runs=runs,
         size=size,
         seed=seed,
         percentile=percentile,
         combine=combine,
+        score=score,
         sample_ids=sample_ids,
-        class_names=[str(each) for each in known],
-        metadata={
-            "framework": "scikit-learn",
-            "classifier": _describe(make(seed)),
-            "epochs": epochs,
-            "batch_size": batch_size,
-            **(metadata or {}),
-        },
+        class_names=trainer.class_names,
+        metadata=trainer.describe() | dict(metadata or {}),
     )
+
+
+def find_by_posterior(
+    estimator: Any,
+    X: Any,
+    y: Any,
+    *,
+    save_dir: str | os.PathLike[str],
+    cutoff: Cutoff | None = None,
+    classes: Any = None,
+    epochs: int = 20,
+    batch_size: int = 32,
+    seed: int = 0,
+    sample_ids: Sequence[SampleId] | NDArray[Any] | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    augment: Callable[[Any, np.random.Generator], Any] | None = None,
+    on_epoch: Callable[[int, int], object] | None = None,
+) -> Findings:
+    """Find the wrong labels of a data set with a scikit-learn classifier, one training run and the noise posterior.
+
+    `aum_core.find_by_posterior` with the training done: see there for `save_dir`, `cutoff`, `sample_ids`, `metadata`,
+    and for the files; `find_mislabeled` for the rest.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from sklearn.datasets import load_digits
+    >>> from sklearn.linear_model import SGDClassifier
+    >>> X, y = load_digits(return_X_y=True)
+    >>> y[7] = 1  # a seven
+    >>> classifier = SGDClassifier(loss="log_loss")
+    >>> findings = find_by_posterior(classifier, X / 16, y, save_dir=tempfile.mkdtemp(), epochs=8)
+    >>> bool(findings.posterior.probabilities[7] > 0.5), int(findings.suggested[7])
+    (True, 7)
+    """
+    trainer = _Trainer(estimator, X, y, classes, epochs, batch_size, seed, augment, on_epoch, sample_ids)
+    return aum_core.find_by_posterior(
+        trainer.train,
+        trainer.targets,
+        len(trainer.classes),
+        save_dir=save_dir,
+        cutoff=cutoff,
+        sample_ids=sample_ids,
+        class_names=trainer.class_names,
+        metadata=trainer.describe() | dict(metadata or {}),
+    )
+
+
+class _Trainer:
+    """The training function of a search: checks everything once, and trains a fresh classifier each time."""
+
+    def __init__(  # noqa: PLR0917 # a search is all of these
+        self,
+        estimator: Any,
+        X: Any,
+        y: Any,
+        classes: Any,
+        epochs: int,
+        batch_size: int,
+        seed: int,
+        augment: Callable[[Any, np.random.Generator], Any] | None,
+        on_epoch: Callable[[int, int], object] | None,
+        sample_ids: Any,
+    ) -> None:
+        self._make = _factory(estimator)
+        self._X, labels = check_array(X, accept_sparse="csr"), _labels(y)
+        ids = np.arange(len(labels)) if sample_ids is None else sample_ids
+        _check_lengths(self._X, labels, ids)
+        self.classes = np.unique(labels if classes is None else np.asarray(classes))
+        if len(self.classes) < 2:
+            raise ValueError(f"y: one class, {_few(self.classes)}; want at least two to tell apart")
+        _check_positive(epochs=epochs, batch_size=batch_size)
+        self.targets = _positions(self.classes, labels, ids)
+        self.class_names = [str(each) for each in self.classes]
+        self._epochs, self._batch_size, self._seed, self._augment = epochs, batch_size, seed, augment
+        self._on_epoch, self._runs = on_epoch, count()
+
+    def train(self, targets: NDArray[np.int64], num_classes: int, calculator: AUMCalculator) -> None:
+        run, on_epoch = next(self._runs), self._on_epoch
+        fit(
+            self._make(self._seed + run),
+            self._X,
+            targets,
+            calculator,
+            classes=np.arange(num_classes),
+            epochs=self._epochs,
+            batch_size=self._batch_size,
+            seed=self._seed + run,
+            augment=self._augment,
+            on_epoch=None if on_epoch is None else lambda epoch: on_epoch(run, epoch),
+        )
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "framework": "scikit-learn",
+            "classifier": _describe(self._make(self._seed)),
+            "epochs": self._epochs,
+            "batch_size": self._batch_size,
+        }
 
 
 def _name(estimator: Any) -> str:

@@ -47,6 +47,7 @@ __all__ = [
     "TFBackend",
     "ThresholdPlan",
     "Totals",
+    "find_by_posterior",
     "find_mislabeled",
     "with_index",
 ]
@@ -320,6 +321,9 @@ class AUMCalculator(aum_core.AUMCalculator):
         _require_eager("accumulate")
         super().accumulate(logits, targets, sample_ids)
 
+
+find_by_posterior = partial(aum_core.find_by_posterior, calculator=AUMCalculator)
+"""`aum_core.find_by_posterior` with calculators of this framework."""
 
 find_mislabeled = partial(aum_core.find_mislabeled, calculator=AUMCalculator)
 """`aum_core.find_mislabeled` with calculators that take eager tensors.

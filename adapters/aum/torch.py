@@ -40,6 +40,7 @@ __all__ = [
     "ThresholdPlan",
     "TorchBackend",
     "Totals",
+    "find_by_posterior",
     "find_mislabeled",
 ]
 
@@ -135,6 +136,9 @@ class DatasetWithIndex(aum_core.DatasetWithIndex, Dataset[Any]):
     (tensor([0., 0.]), tensor(2), 2)
     """
 
+
+find_by_posterior = partial(aum_core.find_by_posterior, calculator=AUMCalculator)
+"""`aum_core.find_by_posterior` with calculators of this framework."""
 
 find_mislabeled = partial(aum_core.find_mislabeled, calculator=AUMCalculator)
 """`aum_core.find_mislabeled` with calculators that take tensors."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tempfile
 import time
 import warnings
@@ -14,9 +13,10 @@ from aum.finding.errors import InputError
 from aum.finding.labelled_data import LabelledData, load
 from aum.finding.printed import print_findings
 from aum.finding.progress import progress
-from aum.sklearn import find_mislabeled
-from aum_core import Findings, flip_uniform, measure_detection
+from aum.sklearn import find_by_posterior, find_mislabeled
+from aum_core import Budget, Findings, LikelyWrong, Precision, ZeroMargin, flip_uniform, measure_detection
 from aum_core.files import write_json
+from aum_core.findings import RESULTS
 
 if TYPE_CHECKING:
     import argparse
@@ -24,9 +24,12 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from aum_core.cutoffs import Cutoff
+
 __all__ = ["find"]
 
-_RESULTS = re.compile(r"threshold_plan\.npz|totals_run.*\.npz|aum_values\.csv|flagged\.csv|run\.json")
+_PAPER = {"runs": 2, "percentile": 99.0, "combine": "all"}
+_OF_POSTERIOR = ("precision", "budget", "zero_margin")
 
 
 def find(options: argparse.Namespace) -> None:
@@ -39,6 +42,7 @@ def find(options: argparse.Namespace) -> None:
     KeyboardInterrupt
         With words for the user, once something may have been written.
     """
+    _settle(options)
     data = load(options.data, labels=options.labels, label_column=options.label_column, id_column=options.id_column)
     _check_plan(options, data)
     flipped = _flip(options, data)
@@ -47,12 +51,32 @@ def find(options: argparse.Namespace) -> None:
     started = time.monotonic()
     try:
         findings = _search(options, data, out)
-        check = None if flipped is None else measure_detection(findings.aums, flipped, flagged=findings.flagged)
+        check = None if flipped is None else measure_detection(findings.scores, flipped, flagged=findings.flagged)
         extra = {} if check is None else {"self_check": check.as_dict()}
         write_json(out / "run.json", {**findings.run, "seconds": round(time.monotonic() - started, 3), **extra})
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"interrupted; the files in {out} so far are whole") from None
     print_findings(findings, data, top=options.top, out=out, flipped=flipped, check=check)
+
+
+def _settle(options: argparse.Namespace) -> None:
+    """Give the options of the method their defaults, and refuse those of the other one."""
+    is_posterior = options.method == "noise-posterior"
+    for name in _PAPER if is_posterior else _OF_POSTERIOR:
+        if getattr(options, name) is not None:
+            other = "threshold-samples" if is_posterior else "noise-posterior"
+            raise InputError(f"--{name.replace('_', '-')}: goes with --method {other}, not with {options.method}")
+    for name, default in _PAPER.items():
+        if getattr(options, name) is None:
+            setattr(options, name, 1 if is_posterior and name == "runs" else default)
+
+
+def _cutoff(options: argparse.Namespace) -> Cutoff:
+    if options.precision is not None:
+        return Precision(options.precision)
+    if options.budget is not None:
+        return Budget(options.budget)
+    return ZeroMargin() if options.zero_margin else LikelyWrong()
 
 
 def _check_plan(options: argparse.Namespace, data: LabelledData) -> None:
@@ -92,7 +116,7 @@ def _prepare(out: Path, inputs: list[str | None]) -> None:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=out):
             pass
-        earlier = [path for path in out.iterdir() if _RESULTS.fullmatch(path.name)]
+        earlier = [path for path in out.iterdir() if RESULTS.fullmatch(path.name)]
     except OSError as error:
         raise InputError(f"--out: {out}: {error.strerror}; want a folder to write to") from None
     mine = [path for path in earlier for given in inputs if given and Path(given).exists() and path.samefile(given)]
@@ -104,23 +128,22 @@ def _search(options: argparse.Namespace, data: LabelledData, out: Path) -> Findi
     data.features = model.scaled(data.features)  # what was given is not needed any more, and may be large
     with progress(options.runs, options.epochs) as on_epoch, warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"sklearn\.")
-        return find_mislabeled(
-            model.network(),
-            data.features,
-            data.classes[data.targets],
-            classes=data.classes,
-            save_dir=out,
-            epochs=options.epochs,
-            batch_size=model.BATCH_SIZE,
-            runs=options.runs,
-            seed=options.seed,
-            percentile=options.percentile,
-            combine=options.combine,
-            sample_ids=data.sample_ids,
-            metadata={"data": _describe(options, data), **model.describe()},
-            augment=model.add_noise,
-            on_epoch=on_epoch,
-        )
+        given: dict[str, Any] = {
+            "classes": data.classes,
+            "save_dir": out,
+            "epochs": options.epochs,
+            "batch_size": model.BATCH_SIZE,
+            "seed": options.seed,
+            "sample_ids": data.sample_ids,
+            "metadata": {"data": _describe(options, data), "method": options.method, **model.describe()},
+            "augment": model.add_noise,
+            "on_epoch": on_epoch,
+        }
+        labels = data.classes[data.targets]
+        if options.method == "noise-posterior":
+            return find_by_posterior(model.network(), data.features, labels, cutoff=_cutoff(options), **given)
+        paper = {name: getattr(options, name) for name in _PAPER}
+        return find_mislabeled(model.network(), data.features, labels, **paper, **given)
 
 
 def _describe(options: argparse.Namespace, data: LabelledData) -> dict[str, Any]:

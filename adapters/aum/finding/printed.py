@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import textwrap
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich import box
@@ -10,13 +11,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from aum_core import Cut
+from aum_core.posterior import CONDITIONS
+
 if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from aum.finding.labelled_data import LabelledData
-    from aum_core import Detection, Findings
+    from aum_core import Detection, Findings, NoisePosterior
 
 __all__ = ["print_findings"]
 
@@ -52,6 +56,8 @@ def _table(findings: Findings, data: LabelledData, top: int, flipped: NDArray[np
     table.add_column("given label", overflow="fold")
     table.add_column("suggested label", overflow="fold")
     table.add_column("AUM", justify="right", no_wrap=True)
+    if findings.posterior is not None:
+        table.add_column("chance wrong", justify="right", no_wrap=True)
     table.add_column("flagged")
     if flipped is not None:
         table.add_column("flipped by us")
@@ -62,12 +68,20 @@ def _table(findings: Findings, data: LabelledData, top: int, flipped: NDArray[np
             _printable(str(data.classes[findings.targets[row]])),
             _printable(str(data.classes[findings.suggested[row]])),
             "not measured" if np.isnan(findings.aums[row]) else f"{findings.aums[row]:.3f}",
+            *_chance(findings, row),
             _yes(findings.flagged[row]),
         ]
         if flipped is not None:
             cells.append(_yes(flipped[row]))
         table.add_row(*map(Text, cells))  # as Text, or an id such as "[red]" would be taken for a colour
     return table
+
+
+def _chance(findings: Findings, row: int) -> list[str]:
+    if findings.posterior is None:
+        return []
+    chance = findings.posterior.probabilities[row]
+    return ["not measured" if np.isnan(chance) else f"{chance:.3f}"]
 
 
 def _printable(text: str) -> str:
@@ -80,26 +94,56 @@ def _yes(value: object) -> str:
 
 
 def _summary(findings: Findings, data: LabelledData) -> list[str]:
-    cut, size = findings.cut, len(findings.aums)
-    flagged, undecided = int(findings.flagged.sum()), int(cut.undecided.sum())
-    cutoffs = ", ".join(f"{each:.3f}" for each in cut.cutoffs)
-    rule = f"the {cut.percentile:g}th percentile of {cut.size} labels made wrong on purpose in each run"
+    size, flagged = len(findings.aums), int(findings.flagged.sum())
     lines = [
         f"Data      {_printable(data.source)}: {size} samples, {_shape(data)}",
         f"Flagged   {flagged} labels of {size} ({flagged / size:.1%})",
-        f"Cut-offs  AUM below {cutoffs} ({rule})",
+        *_cut_lines(findings),
     ]
-    if undecided:
-        lines.append(f"Unjudged  {undecided} samples that no run could judge; more --runs or --epochs judge all")
     if flagged > size / 2:
         lines.append("Beware    more than half is flagged: the network hardly learnt to tell these classes apart")
     lines += [
         "AUM       how far the given label's score was above the best other one, on average over training;",
         "          negative: the network mostly believed in another label",
-        "A low AUM means: look at me. Some flagged labels are right, of samples that are rare or hard.",
-        "Review them before you remove or change any.",
     ]
+    if findings.posterior is None:
+        lines.append("A low AUM means: look at me. Some flagged labels are right, of samples that are rare or hard.")
+    else:
+        lines.append("Flagged means: look at me. Some flagged labels are right, of samples that are rare or hard.")
+    return [*lines, "Review them before you remove or change any."]
+
+
+def _cut_lines(findings: Findings) -> list[str]:
+    cut = findings.cut
+    if isinstance(cut, Cut):
+        cutoffs = ", ".join(f"{each:.3f}" for each in cut.cutoffs)
+        rule = f"the {cut.percentile:g}th percentile of {cut.size} labels made wrong on purpose in each run"
+        lines, remedy = [f"Cut-offs  AUM below {cutoffs} ({rule})"], "that no run could judge; more --runs or --epochs"
+    else:
+        lines, remedy = [f"Cut-off   {_rule(cut.rule)}"], "that were not measured in time; more --epochs"
+    undecided = int(cut.undecided.sum())
+    if undecided:
+        lines.append(f"Unjudged  {undecided} samples {remedy} judge all")
+    if findings.posterior is not None:
+        lines += _posterior_lines(findings.posterior, cut.flagged)
     return lines
+
+
+def _rule(rule: dict[str, Any]) -> str:
+    options = [f"{name} {rule[name]:g}" for name in ("budget", "precision") if name in rule]
+    return ", ".join([rule["rule"], *options])
+
+
+def _posterior_lines(posterior: NoisePosterior, flagged: NDArray[np.bool_]) -> list[str]:
+    told = posterior.describe(flagged)
+    expected, share = told["expected_wrong"], told["expected_wrong_share"]
+    precision, recall = (
+        "-" if told[name] is None else f"{told[name]:.2f}" for name in ("predicted_precision", "predicted_recall")
+    )
+    return [
+        f"Expected  {expected} wrong labels ({share:.1%}); precision {precision} and recall {recall} of the flagged",
+        *(f"          {line}" for line in textwrap.wrap(CONDITIONS, 100)),
+    ]
 
 
 def _shape(data: LabelledData) -> str:
