@@ -98,7 +98,7 @@ class Budget:
     size: float
 
     def __post_init__(self) -> None:
-        if not (0 < self.size < 1 or (self.size >= 1 and self.size == int(self.size))):
+        if not (0 < self.size < 1 or (self.size >= 1 and self.size % 1 == 0)):
             raise ValueError(f"size: {self.size!r}, want a number of samples such as 100, or a share such as 0.05")
 
     def cut(self, ranking: Ranking) -> RankingCut:

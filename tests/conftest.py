@@ -33,10 +33,16 @@ class Framework:
     AUMCalculator: Any
     DatasetWithIndex: Any
     find_mislabeled: Any
+    find_by_posterior: Any
+
+
+def _framework(name: str, array: Callable[[Any], Any], adapter: ModuleType) -> Framework:
+    dataset = getattr(adapter, "DatasetWithIndex", aum_core.DatasetWithIndex)
+    return Framework(name, array, adapter.AUMCalculator, dataset, adapter.find_mislabeled, adapter.find_by_posterior)
 
 
 def _numpy() -> Framework:
-    return Framework("numpy", np.array, aum_core.AUMCalculator, aum_core.DatasetWithIndex, aum_core.find_mislabeled)
+    return _framework("numpy", np.array, aum_core)
 
 
 def _numpy_read_only() -> Framework:
@@ -45,7 +51,7 @@ def _numpy_read_only() -> Framework:
         copied.flags.writeable = False
         return copied
 
-    return Framework("numpy", array, aum_core.AUMCalculator, aum_core.DatasetWithIndex, aum_core.find_mislabeled)
+    return _framework("numpy", array, aum_core)
 
 
 def _torch() -> Framework:
@@ -55,14 +61,14 @@ def _torch() -> Framework:
     def array(values: Any) -> Any:
         return torch.from_numpy(np.array(values))
 
-    return Framework("torch", array, adapter.AUMCalculator, adapter.DatasetWithIndex, adapter.find_mislabeled)
+    return _framework("torch", array, adapter)
 
 
 def _jax() -> Framework:
     jnp = require("jax").numpy
     import aum.jax as adapter
 
-    return Framework("jax", jnp.asarray, adapter.AUMCalculator, adapter.DatasetWithIndex, adapter.find_mislabeled)
+    return _framework("jax", jnp.asarray, adapter)
 
 
 def _tensorflow() -> Framework:
@@ -72,7 +78,7 @@ def _tensorflow() -> Framework:
     def array(values: Any) -> Any:
         return tf.constant(np.array(values))
 
-    return Framework("tensorflow", array, adapter.AUMCalculator, aum_core.DatasetWithIndex, adapter.find_mislabeled)
+    return _framework("tensorflow", array, adapter)
 
 
 _FRAMEWORKS = {

@@ -1,0 +1,350 @@
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from aum_core import AUMCalculator, EpochSums, Scores, Totals
+from aum_core.score_kinds import MARGIN_OF_MEAN, SCORES, oriented
+from aum_core.softmax import softmax
+
+ALL = [*SCORES, MARGIN_OF_MEAN]
+
+
+def history(num_samples=60, epochs=7, num_classes=4, seed=0):
+    """Logits (N, E, C) of a net that learns, in float32, and labels of which some are wrong."""
+    generator = np.random.default_rng(seed)
+    truth = generator.integers(0, num_classes, num_samples)
+    labels = truth.copy()
+    labels[: num_samples // 5] = (labels[: num_samples // 5] + 1) % num_classes
+    signal = np.linspace(0.3, 3, epochs)[None, :, None] * np.eye(num_classes)[truth][:, None]
+    return (signal + generator.normal(0, 1, (num_samples, epochs, num_classes))).astype(np.float32), labels
+
+
+def feed(calculator, logits, labels, *, framework=None, ids=None, ends=False, batch_size=16, seed=1, epochs=None):
+    """Go through a history as a training would: every epoch in an order of its own."""
+    array = np.array if framework is None else framework.array
+    ids = np.arange(len(labels)) if ids is None else ids
+    generator = np.random.default_rng(seed)
+    for epoch in range(logits.shape[1]):
+        order = generator.permutation(len(labels))
+        if epochs is not None and epoch not in epochs:
+            continue
+        for rows in np.array_split(order, -(-len(labels) // batch_size)):
+            calculator.accumulate(array(logits[rows, epoch]), array(labels[rows]), [ids[row] for row in rows.tolist()])
+        if ends:
+            calculator.end_epoch()
+    return calculator
+
+
+def by_row(calculator, values, num_samples):
+    found = np.full(num_samples, np.nan)
+    found[calculator.totals.sample_ids.astype(int)] = values
+    return found
+
+
+def expected_scores(logits, labels):
+    """Every score by its definition, from the whole history."""
+    chances = softmax(logits.reshape(-1, logits.shape[2])).reshape(logits.shape).astype(float)
+    hot = np.eye(logits.shape[2])[labels][:, None] > 0
+    own = np.where(hot, chances, 0).sum(axis=2)
+    margins = np.where(hot, logits, 0).sum(axis=2) - np.where(hot, -np.inf, logits).max(axis=2)
+    right = logits.argmax(axis=2) == labels[:, None]
+    mean = chances.mean(axis=1, keepdims=True)
+    forgotten = (right[:, :-1] & ~right[:, 1:]).sum(axis=1)
+    return {
+        "bounded_aum": np.tanh(margins / (0.5 * np.abs(margins).mean(axis=0))).mean(axis=1),
+        "confidence": own.mean(axis=1),
+        "variability": own.std(axis=1),
+        "correctness": right.mean(axis=1),
+        "el2n": np.sqrt(((chances - hot) ** 2).sum(axis=2))[:, :3].mean(axis=1),
+        "forgetting": np.where(right.any(axis=1), forgotten, logits.shape[1]),
+        "softmax_margin": (own - np.where(hot, 0, chances).max(axis=2)).mean(axis=1),
+        MARGIN_OF_MEAN: (np.where(hot, mean, 0).sum(axis=2) - np.where(hot, 0, mean).max(axis=2))[:, 0],
+    }
+
+
+def test_scores_are_those_of_their_definitions(framework, tmp_path):
+    logits, labels = history()
+    calculator = feed(framework.AUMCalculator(tmp_path, scores=ALL), logits, labels, framework=framework)
+    for name, expected in expected_scores(logits, labels).items():
+        found = by_row(calculator, calculator.scores[name], len(labels))
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+def test_scores_of_half_logits_are_those_of_float32(framework, tmp_path):
+    logits, labels = history()
+    half = logits.astype(np.float16)
+    found = [
+        feed(framework.AUMCalculator(tmp_path, scores=ALL), each, labels, framework=framework)
+        for each in (half, half.astype(np.float32))
+    ]
+    for name in ALL:
+        np.testing.assert_array_equal(found[0].scores[name], found[1].scores[name])
+
+
+def test_the_aum_is_the_same_with_and_without_scores(framework, tmp_path):
+    logits, labels = history()
+    plain = feed(framework.AUMCalculator(tmp_path), logits, labels, framework=framework)
+    scored = framework.AUMCalculator(tmp_path, scores=ALL, noise_posterior=True)
+    feed(scored, logits, labels, framework=framework)
+    np.testing.assert_array_equal(plain.totals.sums, scored.totals.sums)
+
+
+def test_update_scores_as_accumulate_does(tmp_path):
+    logits, labels = history()
+    one = feed(AUMCalculator(tmp_path, scores=ALL), logits, labels)
+    other = AUMCalculator(tmp_path, scores=ALL, compressed=False)
+    other.accumulate = other.update
+    feed(other, logits, labels)
+    for name in ALL:
+        np.testing.assert_array_equal(one.scores[name], other.scores[name])
+
+
+@pytest.mark.parametrize("batch_size", [7, 16, 60])
+def test_epochs_are_seen_to_end_where_they_are_told_to(tmp_path, batch_size):
+    logits, labels = history()
+    told = feed(AUMCalculator(tmp_path, scores=ALL), logits, labels, ends=True, batch_size=batch_size)
+    seen = feed(AUMCalculator(tmp_path, scores=ALL), logits, labels, batch_size=batch_size)
+    for name in ALL:
+        np.testing.assert_array_equal(told.scores[name], seen.scores[name])
+
+
+def test_a_padding_repeat_does_not_end_an_epoch(tmp_path):
+    calculator = AUMCalculator(tmp_path, scores=["correctness"])
+    calculator.accumulate(np.eye(4), np.arange(4), [0, 1, 2, 3])
+    calculator.accumulate(np.eye(4), np.arange(4), [4, 5, 6, 0])
+    assert calculator.scores.describe()["epochs"] == 1
+    calculator.accumulate(np.eye(4), np.arange(4), [3, 2, 1, 5])
+    assert calculator.scores.describe()["epochs"] == 2
+
+
+def test_a_sample_that_comes_several_times_in_an_epoch_counts_by_its_mean(tmp_path):
+    calculator = AUMCalculator(tmp_path, scores=["confidence", "correctness"])
+    calculator.accumulate([[2.0, 0.0], [0.0, 2.0]], [0, 0], [7, 7])
+    calculator.end_epoch()
+    calculator.accumulate([[2.0, 0.0]], [0], [7])
+    high, low = 1 / (1 + np.exp(-2)), 1 / (1 + np.exp(2))
+    np.testing.assert_allclose(calculator.scores["confidence"], [((high + low) / 2 + high) / 2])
+    np.testing.assert_allclose(calculator.scores["correctness"], [0.75])
+
+
+def test_of_tied_logits_the_lowest_class_is_the_answer(tmp_path):
+    calculator = AUMCalculator(tmp_path, scores=["correctness"])
+    calculator.accumulate([[1.0, 1.0, 0.0], [1.0, 1.0, 0.0]], [0, 1], ["first", "second"])
+    assert calculator.scores["correctness"].tolist() == [1.0, 0.0]
+
+
+def test_looking_changes_nothing(tmp_path):
+    logits, labels = history()
+    looked = AUMCalculator(tmp_path, scores=ALL, noise_posterior=True)
+    for epoch in range(logits.shape[1]):
+        feed(looked, logits, labels, epochs=[epoch])
+        _ = [looked.scores[name] for name in ALL], looked.noise_posterior(), looked.scores.describe()
+    blind = feed(AUMCalculator(tmp_path, scores=ALL, noise_posterior=True), logits, labels)
+    for name in ALL:
+        np.testing.assert_array_equal(looked.scores[name], blind.scores[name])
+    np.testing.assert_array_equal(looked.noise_posterior().probabilities, blind.noise_posterior().probabilities)
+
+
+def test_low_is_suspicious_once_a_score_is_oriented():
+    logits, labels = history(num_samples=400)
+    wrong = np.arange(400) < 80
+    scores = expected_scores(logits, labels)
+    for name in set(ALL) - {"variability"}:
+        found = oriented(name, scores[name])
+        assert found[wrong].mean() < found[~wrong].mean(), name
+
+
+def test_nonfinite_measurements_are_left_out_of_scores_too(framework, tmp_path):
+    calculator = framework.AUMCalculator(tmp_path, scores=ALL)
+    logits = framework.array(np.float32([[1.0, 0.0], [np.nan, 0.0]]))
+    with pytest.warns(RuntimeWarning, match="not finite"):
+        calculator.accumulate(logits, framework.array([0, 0]), ["good", "bad"])
+    calculator.accumulate(framework.array(np.float32([[1.0, 0.0]])), framework.array([0]), ["bad"])
+    for name in ALL:
+        assert np.isfinite(calculator.scores[name]).all(), name
+
+
+def test_a_calculator_without_scores_says_how_to_have_them(tmp_path):
+    calculator = AUMCalculator(tmp_path)
+    calculator.end_epoch()
+    with pytest.raises(AttributeError, match=r'scores=\["confidence"\]'):
+        _ = calculator.scores
+    with pytest.raises(ValueError, match="noise_posterior=True"):
+        calculator.noise_posterior()
+    with pytest.raises(ValueError, match="noise_posterior=True"):
+        AUMCalculator(tmp_path, scores=["confidence"]).noise_posterior()
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"scores": ["confidense"]}, ValueError, "'confidense', want some of 'bounded_aum'"),
+        ({"scores": ["confidence", "confidence"]}, ValueError, "there twice"),
+        ({"scores": "confidence"}, TypeError, "want a list of names"),
+        ({"noise_posterior": "disk"}, ValueError, "'disk', want False, True or 'on_disk'"),
+    ],
+)
+def test_options_that_do_not_fit_are_told(tmp_path, options, error, words):
+    with pytest.raises(error, match=words):
+        AUMCalculator(tmp_path, **options)
+
+
+def test_a_label_or_a_number_of_classes_that_changes_is_told_before_anything_changes(tmp_path):
+    calculator = AUMCalculator(tmp_path, scores=["confidence"])
+    calculator.accumulate(np.eye(3), [0, 1, 2], ["a", "b", "c"])
+    before = calculator.totals.sums.copy(), calculator.scores["confidence"]
+    with pytest.raises(ValueError, match="sample 'b' has target 2, and 1 before"):
+        calculator.accumulate(np.eye(3)[:2], [0, 2], ["a", "b"])
+    with pytest.raises(ValueError, match="4 classes, and 3 before"):
+        calculator.accumulate(np.eye(4), [0, 1, 2, 3], ["d", "e", "f", "g"])
+    assert len(calculator.totals) == 3
+    np.testing.assert_array_equal(before[0], calculator.totals.sums)
+    np.testing.assert_array_equal(before[1], calculator.scores["confidence"])
+
+
+def test_measured_batches_need_their_softmax(tmp_path):
+    from aum_core import compute_margins
+
+    logits = np.float32([[1.0, 0.0]])
+    calculator = AUMCalculator(tmp_path, scores=["confidence"])
+    with pytest.raises(ValueError, match="probabilities: None"):
+        calculator.accumulate_measured(compute_margins(logits, [0]), [0], ["a"])
+    calculator.accumulate_measured(compute_margins(logits, [0]), [0], ["a"], probabilities=softmax(logits))
+    np.testing.assert_allclose(calculator.scores["confidence"], softmax(logits)[0, 0])
+
+
+def test_totals_alone_are_refused_where_scores_are_kept(tmp_path):
+    totals = Totals()
+    totals.add(["a"], [1.0])
+    with pytest.raises(ValueError, match="add_epoch"):
+        AUMCalculator(tmp_path, scores=["confidence"]).add_totals(totals)
+
+
+def epoch_sums(scores, logits, labels, epoch, rows):
+    """What a device would have added up in an epoch that measures some rows."""
+    from aum_core import compute_margins
+    from aum_core.epoch_sums import column
+
+    counts = np.zeros(len(labels), np.int64)
+    counts[rows] = 1
+    margins, chances = compute_margins(logits[:, epoch], labels), softmax(logits[:, epoch])
+    names = ("margin", *scores.needs)
+    sums = {name: column(name, margins, labels, chances) * counts for name in names}
+    return EpochSums(counts, sums, labels, chances * counts[:, None])
+
+
+def test_epochs_added_up_elsewhere_give_the_same_scores(tmp_path):
+    logits, labels = history()
+    eager = feed(AUMCalculator(tmp_path, scores=ALL, noise_posterior=True), logits, labels)
+    device = AUMCalculator(tmp_path, scores=ALL, noise_posterior=True)
+    for epoch in range(logits.shape[1]):
+        device.add_epoch(epoch_sums(device.scores, logits, labels, epoch, np.arange(len(labels))))
+    for name in ALL:
+        found = by_row(eager, eager.scores[name], len(labels))
+        np.testing.assert_allclose(device.scores[name], found, rtol=1e-6, atol=1e-7, err_msg=name)
+    found = by_row(eager, eager.noise_posterior().probabilities, len(labels))
+    np.testing.assert_allclose(device.noise_posterior().probabilities, found, atol=1e-6)
+    np.testing.assert_array_equal(by_row(eager, eager.totals.sums, len(labels)), device.totals.sums)
+
+
+def test_samples_that_an_epoch_elsewhere_leaves_out_are_no_samples(tmp_path):
+    logits, labels = history()
+    calculator = AUMCalculator(tmp_path, scores=["correctness"])
+    calculator.add_epoch(
+        epoch_sums(calculator.scores, logits, labels, 0, np.arange(5, 9)), [f"s{i}" for i in range(60)]
+    )
+    assert calculator.totals.sample_ids.tolist() == ["s5", "s6", "s7", "s8"]
+    assert len(calculator.scores["correctness"]) == 4
+
+
+@pytest.mark.parametrize("broken", ["margin", "confidence", "labels", "softmax"])
+def test_an_epoch_that_does_not_fit_is_refused_before_anything_changes(tmp_path, broken):
+    logits, labels = history()
+    calculator = AUMCalculator(tmp_path, scores=ALL)
+    epoch = epoch_sums(calculator.scores, logits, labels, 0, np.arange(60))
+    parts = {"counts": epoch.counts, "sums": dict(epoch.sums), "labels": epoch.labels, "softmax": epoch.softmax}
+    if broken in parts:
+        parts[broken] = parts[broken][:-1]
+    else:
+        del parts["sums"][broken]
+    with pytest.raises(ValueError, match=broken):
+        calculator.add_epoch(EpochSums(**parts))
+    assert len(calculator.totals) == 0
+
+
+def same_state(left, right):
+    first, second = left.to_arrays(), right.to_arrays()
+    assert set(first) == set(second)
+    for name, array in first.items():
+        np.testing.assert_array_equal(array, second[name], err_msg=name)
+
+
+@pytest.mark.parametrize("epochs", [0, 1, 3, 7])
+def test_saved_and_loaded_scores_go_on_to_the_bit(tmp_path, epochs):
+    logits, labels = history()
+    calculator = AUMCalculator(tmp_path, scores=ALL, noise_posterior=True)
+    feed(calculator, logits[:, :epochs], labels)
+    loaded = Scores.from_arrays({name: array.copy() for name, array in calculator.scores.to_arrays().items()})
+    same_state(calculator.scores, loaded)
+    rows, margin_batch = np.arange(60), logits[:, 0]
+    from aum_core import compute_margins
+
+    for each in (calculator.scores, loaded):
+        each.measure(rows, compute_margins(margin_batch, labels), labels, softmax(margin_batch))
+    same_state(calculator.scores, loaded)
+
+
+def test_arrays_that_contradict_each_other_are_refused(tmp_path):
+    logits, labels = history()
+    arrays = feed(AUMCalculator(tmp_path, scores=ALL, noise_posterior=True), logits, labels).scores.to_arrays()
+    for name in [name for name, array in arrays.items() if len(array)]:
+        without = {each: array for each, array in arrays.items() if each != name}
+        with pytest.raises(ValueError, match="scores"):
+            Scores.from_arrays(without)
+        with pytest.raises(ValueError, match="scores"):
+            Scores.from_arrays({**arrays, name: arrays[name][:-1]})
+
+
+def test_shards_of_different_samples_merge_to_the_scores_of_all(tmp_path):
+    logits, labels = history()
+    names = [name for name in ALL if name != "bounded_aum"]  # whose scale is that of each shard
+    whole = AUMCalculator(tmp_path, scores=names)
+    parts = [AUMCalculator(tmp_path, scores=names) for _ in range(2)]
+    for epoch in range(logits.shape[1]):
+        whole.accumulate(logits[:, epoch], labels, np.arange(60))
+        parts[0].accumulate(logits[:25, epoch], labels[:25], np.arange(25))
+        parts[1].accumulate(logits[25:, epoch], labels[25:], np.arange(25, 60))
+    merged = Scores(names)
+    merged.include(parts[1].scores, np.arange(25, 60))
+    merged.include(parts[0].scores, np.arange(25))
+    for name in names:
+        np.testing.assert_array_equal(merged[name], whole.scores[name], err_msg=name)
+
+
+def test_scores_that_do_not_go_together_are_not_merged(tmp_path):
+    logits, labels = history()
+    mine, theirs = (feed(AUMCalculator(tmp_path, scores=["confidence"]), logits, labels).scores for _ in range(2))
+    with pytest.raises(ValueError, match="names"):
+        mine.include(Scores(["el2n"]), np.arange(0))
+    with pytest.raises(ValueError, match="different labels"):
+        mine.include(theirs, np.arange(60)[::-1])
+    before = mine["confidence"]
+    np.testing.assert_array_equal(before, mine["confidence"])
+
+
+def test_finalize_writes_the_scores_beside_the_ranking(tmp_path):
+    logits, labels = history()
+    calculator = feed(AUMCalculator(tmp_path, scores=["confidence", "forgetting"]), logits, labels)
+    calculator.finalize()
+    with open(tmp_path / "scores.csv", newline="") as file:
+        header, *lines = csv.reader(file)
+    assert header == ["sample_id", "aum", "confidence", "forgetting"]
+    with open(tmp_path / "aum_values.csv", newline="") as file:
+        assert [line[:2] for line in lines] == list(csv.reader(file))[1:]
+    row = calculator.totals.sample_ids.tolist().index(int(lines[0][0]))
+    assert float(lines[0][2]) == calculator.scores["confidence"][row]
+    told = json.loads((tmp_path / "run.json").read_text())["scores"]
+    assert told == {"names": ["confidence", "forgetting"], "epochs": 7}
+    assert not (tmp_path / "noise_posterior.csv").exists()
