@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import dataclass
+from functools import partial
 from itertools import count
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,31 +16,74 @@ from experiments import NOISES
 from nets import error, predict, settling, train
 from sklearn.model_selection import StratifiedKFold
 
-from aum.torch import AUMCalculator, ThresholdPlan, Totals, find_mislabeled
+import aum_core
+from aum.torch import AUMCalculator, ThresholdPlan
 from aum_core import flip_ambiguous, flip_pairs, flip_uniform, measure_detection
+from aum_core.score_kinds import oriented
 
 if TYPE_CHECKING:
     from experiments import Experiment
     from numpy.typing import NDArray
     from sets import DataSet
 
+    from aum_core import Findings, NoisePosterior
+
 FOLDS = 3
 WEAK_SHARE = 0.2
 PAPER, IN_FOLDS, IN_SAMPLE = "paper: 2 runs, 99th, all", "cleanlab, 3-fold", "cleanlab, in-sample"
 BEST = "best cut on AUM"
+BOUNDED = "2 runs, 99th, all, on bounded AUM"
+POSTERIOR, PRECISE = "noise posterior", "noise posterior, precision .9"
 RULES = (
     PAPER,
     "2 runs, 99th, mean",
     "2 runs, 99th, any",
     "2 runs, 95th, all",
     "1 run, 99th",
+    BOUNDED,
     "plain run, AUM < 0",
+    POSTERIOR,
+    PRECISE,
     IN_FOLDS,
     IN_SAMPLE,
     BEST,
 )
-SCORES = ("AUM, plain run", "AUM, 2 threshold runs", IN_FOLDS, IN_SAMPLE)
-RETRAINED = ("noisy", "oracle", PAPER, IN_FOLDS, IN_SAMPLE)
+ONE_PASS = {
+    "bounded AUM": "bounded_aum",
+    "confidence": "confidence",
+    "variability": "variability",
+    "correctness": "correctness",
+    "EL2N": "el2n",
+    "forgetting": "forgetting",
+    "softmax margin": "softmax_margin",
+    "margin of the mean softmax": "margin_of_mean_softmax",
+}
+AUM, AUM_OF_RUNS = "AUM, plain run", "AUM, 2 threshold runs"
+SCORES = (AUM, AUM_OF_RUNS, *ONE_PASS, POSTERIOR, IN_FOLDS, IN_SAMPLE)
+RETRAINED = ("noisy", "oracle", PAPER, POSTERIOR, IN_FOLDS, IN_SAMPLE)
+
+
+@dataclass(frozen=True)
+class Plain:
+    """What one run on the given labels brings, by row.
+
+    Attributes
+    ----------
+    aums : ndarray of shape (N,)
+    scores : dict of name to ndarray of shape (N,)
+        The others, the lowest values being the most suspicious.
+    posterior : NoisePosterior
+    mean_softmax : ndarray of shape (N, C)
+        Averaged over all measured epochs.
+    error : float
+        On the test samples.
+    """
+
+    aums: NDArray[np.float64]
+    scores: dict[str, NDArray[np.float64]]
+    posterior: NoisePosterior
+    mean_softmax: NDArray[np.float64]
+    error: float
 
 
 class Trial:
@@ -73,31 +117,54 @@ class Trial:
         model = self._train(self._features[part], labels[part], self._data.num_classes)
         return predict(model, self._features).double().numpy()
 
-    def plain_run(self) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
-        """AUMs (N,), softmax averaged over the measured epochs (N, C), test error."""
+    def plain_run(self) -> Plain:
+        """The run on the labels as they are given, with every score and the noise posterior."""
         seen = torch.zeros(len(self.noisy), self._data.num_classes, dtype=torch.float64)
         with tempfile.TemporaryDirectory() as folder:
-            calculator = AUMCalculator(folder)
+            calculator = AUMCalculator(folder, scores=ONE_PASS.values(), noise_posterior=True)
 
             def observe(logits: torch.Tensor, targets: torch.Tensor, rows: torch.Tensor) -> None:
                 calculator.accumulate(logits, targets, rows)
                 seen[rows] += logits.softmax(dim=1)
 
             model = self._train(self._features, self.noisy, self._data.num_classes, observe=observe)
-        return _by_row(calculator.totals), (seen / self._experiment.epochs).numpy(), error(model, *self._tests)
+        rows = calculator.totals.sample_ids
+        posterior = calculator.noise_posterior()
+        by_row = partial(_by_row, rows)
+        return Plain(
+            by_row(calculator.totals.aums),
+            {name: by_row(oriented(score, calculator.scores[score])) for name, score in ONE_PASS.items()},
+            posterior.at(by_row(posterior.probabilities), by_row(posterior.suggested).astype(np.int64)),
+            (seen / self._experiment.epochs).numpy(),
+            error(model, *self._tests),
+        )
 
-    def threshold_runs(self) -> tuple[ThresholdPlan, list[NDArray[np.float64]], NDArray[np.float64]]:
-        """The paper's two: the plan, the AUMs (N,) of each run, and their means where a sample is regular (N,)."""
+    def threshold_runs(self) -> tuple[Findings, dict[str, list[NDArray[np.float64]]]]:
+        """The paper's two: what they found by AUM, and the scores (N,) of each run."""
 
         def fit(targets: NDArray[np.int64], num_classes: int, calculator: Any) -> None:
             # without the settling epochs, which nobody needs to find labels
             self._train(self._features, targets, num_classes, settle=False, observe=calculator.accumulate)
 
+        made: list[AUMCalculator] = []
+
+        def calculator(folder: Any) -> AUMCalculator:
+            made.append(AUMCalculator(folder, scores=["bounded_aum"]))
+            return made[-1]
+
         with tempfile.TemporaryDirectory() as folder:
-            seed = self._experiment.seed
-            findings = find_mislabeled(fit, self.noisy, self._data.num_classes, save_dir=folder, seed=seed)
-            aums = [_by_row(Totals.load(Path(folder, f"totals_run{index}.npz"))) for index in range(2)]
-        return findings.plan, aums, findings.aums
+            findings = aum_core.find_mislabeled(
+                fit,
+                self.noisy,
+                self._data.num_classes,
+                save_dir=folder,
+                seed=self._experiment.seed,
+                calculator=calculator,
+            )
+        return findings, {
+            "aum": [_by_row(each.totals.sample_ids, each.totals.aums) for each in made],
+            "bounded_aum": [_by_row(each.totals.sample_ids, each.scores["bounded_aum"]) for each in made],
+        }
 
     def out_of_sample(self) -> NDArray[np.float64]:
         """Probabilities (N, C) of nets that have not seen the sample."""
@@ -117,32 +184,48 @@ class Trial:
 def measure(experiment: Experiment, data: DataSet) -> dict[str, Any]:
     """Do an experiment; its figures, ready for JSON."""
     trial = Trial(experiment, data)
-    aums, mean_softmax, noisy_error = trial.plain_run()
-    plan, run_aums, threshold_aums = trial.threshold_runs()
+    plain = trial.plain_run()
+    paper, runs = trial.threshold_runs()
     held_out = trial.out_of_sample()
 
-    scores = [aums, threshold_aums, *(_confidence(trial.noisy, each) for each in (held_out, mean_softmax))]
+    scores = {
+        AUM: plain.aums,
+        AUM_OF_RUNS: paper.aums,
+        **plain.scores,
+        POSTERIOR: -plain.posterior.probabilities,
+        IN_FOLDS: _confidence(trial.noisy, held_out),
+        IN_SAMPLE: _confidence(trial.noisy, plain.mean_softmax),
+    }
     flagged = {
-        **cuts(plan, run_aums),
-        "plain run, AUM < 0": aums < 0,
+        **cuts(paper.plan, runs["aum"]),
+        BOUNDED: paper.plan.cut(runs["bounded_aum"], 99, "all").flagged,
+        "plain run, AUM < 0": plain.aums < 0,
+        POSTERIOR: plain.posterior.flagged,
+        PRECISE: plain.posterior.flag_at_precision(0.9),
         IN_FOLDS: _issues(trial.noisy, held_out),
-        IN_SAMPLE: _issues(trial.noisy, mean_softmax),
+        IN_SAMPLE: _issues(trial.noisy, plain.mean_softmax),
     }
     rankings = {}
     if trial.wrong.any():
-        flagged[BEST] = best_cut(aums, trial.wrong)
-        rankings = {name: ranking(each, trial.wrong) for name, each in zip(SCORES, scores, strict=True)}
-    errors = {"noisy": noisy_error}
+        flagged[BEST] = best_cut(plain.aums, trial.wrong)
+        rankings = {name: ranking(scores[name], trial.wrong) for name in SCORES}
+    errors = {"noisy": plain.error}
     if experiment.retrain:
-        errors |= {name: trial.retrained_error(~flagged[name]) for name in (PAPER, IN_FOLDS, IN_SAMPLE)}
-        errors["oracle"] = trial.retrained_error(~trial.wrong) if trial.wrong.any() else noisy_error
+        errors |= {name: trial.retrained_error(~flagged[name]) for name in (PAPER, POSTERIOR, IN_FOLDS, IN_SAMPLE)}
+        errors["oracle"] = trial.retrained_error(~trial.wrong) if trial.wrong.any() else plain.error
     return {
         "samples": len(data.labels),
         "test_samples": len(data.test_labels),
         "num_classes": data.num_classes,
         "wrong": int(trial.wrong.sum()),
+        "wrong_share": float(trial.wrong.mean()),
         "rankings": rankings,
         "cuts": {name: cut_figures(each, trial.wrong) for name, each in flagged.items()},
+        "predicted": {
+            "removed": plain.posterior.expected_wrong / len(data.labels),
+            "precision": plain.posterior.predicted_precision,
+            "recall": plain.posterior.predicted_recall,
+        },
         "errors": errors,
     }
 
@@ -191,7 +274,7 @@ def costs(epochs: int) -> dict[str, float]:
     settled = epochs + settling(epochs)
     return {
         **{rule: 2.0 * epochs for rule in RULES if "2 runs" in rule},
-        **dict.fromkeys(("1 run, 99th", "plain run, AUM < 0", IN_SAMPLE, BEST), float(epochs)),
+        **dict.fromkeys(("1 run, 99th", "plain run, AUM < 0", POSTERIOR, PRECISE, IN_SAMPLE, BEST), float(epochs)),
         IN_FOLDS: (FOLDS - 1.0) * settled,
     }
 
@@ -206,7 +289,7 @@ def _issues(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> ND
     return issues
 
 
-def _by_row(totals: Totals) -> NDArray[np.float64]:
-    aums = np.empty(len(totals))
-    aums[totals.sample_ids] = totals.aums
-    return aums
+def _by_row(rows: NDArray[np.int64], values: NDArray[Any]) -> NDArray[np.float64]:
+    found = np.empty(len(rows))
+    found[rows] = values
+    return found

@@ -7,7 +7,9 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
-from measure import BEST, IN_FOLDS, IN_SAMPLE, PAPER, SCORES
+import numpy as np
+from experiments import NOISES
+from measure import AUM, BEST, IN_FOLDS, IN_SAMPLE, PAPER, POSTERIOR
 
 mpl.use("Agg")  # files, no windows
 
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from summary import Case, Summary
 
 DOTS_PER_INCH = 110
+_COLOURS = ("#0072B2", "#56B4E9", "#009E73", "#000000", "#D55E00", "#E69F00", "#CC79A7")
+_MARKS = tuple(zip(_COLOURS, "oDvs^PX", strict=True))
 
 
 @dataclass(frozen=True)
@@ -34,12 +38,19 @@ class Series:
 
 RANKINGS = [
     Series(score, colour, marker, ("rankings", score, "average_precision"))
-    for score, colour, marker in zip(SCORES, ("#0072B2", "#56B4E9", "#D55E00", "#E69F00"), "oDs^", strict=True)
+    for score, colour, marker in (
+        (AUM, "#0072B2", "o"),
+        ("bounded AUM", "#56B4E9", "D"),
+        (POSTERIOR, "#CC79A7", "X"),
+        (IN_FOLDS, "#D55E00", "s"),
+        (IN_SAMPLE, "#E69F00", "^"),
+    )
 ]
 CUTS = [
     Series(PAPER, "#0072B2", "o", ("cuts", PAPER, "f1")),
     Series("2 runs, 95th, all", "#56B4E9", "D", ("cuts", "2 runs, 95th, all", "f1")),
     Series("plain run, AUM < 0", "#009E73", "v", ("cuts", "plain run, AUM < 0", "f1")),
+    Series(POSTERIOR, "#CC79A7", "X", ("cuts", POSTERIOR, "f1")),
     Series(IN_FOLDS, "#D55E00", "s", ("cuts", IN_FOLDS, "f1")),
     Series(IN_SAMPLE, "#E69F00", "^", ("cuts", IN_SAMPLE, "f1")),
     Series(BEST, "#000000", "_", ("cuts", BEST, "f1")),
@@ -47,7 +58,7 @@ CUTS = [
 CLEAN = [Series(each.label, each.colour, each.marker, (*each.names[:2], "removed")) for each in CUTS[:-1]]
 ERRORS = [
     Series("noisy: nothing removed", "#000000", "_", ("errors", "noisy")),
-    *(Series(each.label, each.colour, each.marker, ("errors", each.label)) for each in (CUTS[0], *CUTS[3:5])),
+    *(Series(each.label, each.colour, each.marker, ("errors", each.label)) for each in (CUTS[0], *CUTS[3:6])),
     Series("oracle: only right labels", "#999999", "_", ("errors", "oracle")),
 ]
 
@@ -60,6 +71,7 @@ def draw_all(summary: Summary, folder: Path) -> list[tuple[str, str]]:
         ("ranking.png", "Average precision of the rankings", _panels(summary, balanced, RANKINGS, "average precision")),
         ("cutoffs.png", "F1 of the cut-offs", _panels(summary, balanced, CUTS, "F1")),
         ("clean.png", "Share that is removed though no label was flipped", _clean(summary)),
+        ("predictions.png", "Precision and recall of the noise posterior, predicted and true", _predictions(summary)),
         ("retraining.png", "Test error after retraining", _panels(summary, balanced, ERRORS, "test error, %")),
     ]
     for name, _, figure in drawn:
@@ -116,6 +128,29 @@ def _dots(axis: Any, series: Series, values: Sequence[Sequence[float]], shift: f
     axis.vlines(places, [min(each) for each in there], [max(each) for each in there], series.colour, lw=1)
     means = [fmean(each) for each in there]
     axis.plot(places, means, series.marker, color=series.colour, label=series.label, linestyle="none", **wide)
+
+
+def _predictions(summary: Summary) -> Any:
+    """Predicted against true precision and recall, a mark for each case and noise (mean of the seeds)."""
+    figure, axes = plt.subplots(1, 2, figsize=(9, 4.6), layout="constrained", sharex=True, sharey=True)
+    cases = summary.cases()
+    noises = [noise for noise in NOISES if noise != "none" and any(noise in summary.noises([each]) for each in cases)]
+    for axis, what in zip(axes, ("precision", "recall"), strict=True):
+        for (colour, marker), noise in zip(_MARKS, noises, strict=False):
+            pairs = [
+                (summary.mean([case], noise, "cuts", POSTERIOR, what), summary.mean([case], noise, "predicted", what))
+                for case in cases
+            ]
+            there = np.array([pair for pair in pairs if None not in pair], dtype=float).reshape(-1, 2)
+            axis.plot(there[:, 0], there[:, 1], marker, color=colour, label=noise, markersize=5)
+        axis.plot([0, 1], [0, 1], color="#999999", lw=1)
+        axis.set_xlabel(f"true {what}")
+        axis.set_ylabel(f"predicted {what}")
+        axis.set_aspect("equal")
+        axis.grid(alpha=0.3)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=9, frameon=False)
+    return figure
 
 
 def _clean(summary: Summary) -> Any:

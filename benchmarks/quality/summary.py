@@ -67,6 +67,11 @@ class Summary:
         values = [self.values(case, noise, *names) for case in cases]
         return fmean(fmean(each) for each in values) if values and all(values) else None
 
+    def mean_of_defined(self, cases: Iterable[Case], noise: str, *names: str) -> float | None:
+        """Mean over the cases that have the figure: a precision, say, where something was flagged."""
+        means = [fmean(each) for each in (self.values(case, noise, *names) for case in cases) if each]
+        return fmean(means) if means else None
+
     def seeds(self, case: Case, noise: str) -> int:
         """How many seeds were run."""
         return len(self._figures.get((case, noise), []))

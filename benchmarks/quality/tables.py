@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from measure import BEST, RETRAINED, RULES, SCORES, costs
+from measure import BEST, POSTERIOR, RETRAINED, RULES, SCORES, costs
 from nets import settling
 
 if TYPE_CHECKING:
@@ -92,6 +92,24 @@ def _cut(summary: Summary, cases: Sequence[Case], noise: str, rule: str) -> str:
         return told
     shares = [summary.mean(cases, noise, "cuts", rule, name) for name in ("precision", "recall", "f1")]
     return " / ".join([*(_share(value) for value in shares), told])
+
+
+def prediction_table(summary: Summary, cases: Sequence[Case]) -> str:
+    """What the noise posterior predicts of itself beside what is so, by noise: means over the cases."""
+    noises = summary.noises(cases)
+    rows = []
+    for words, predicted, true in (
+        ("share of wrong labels", "removed", None),
+        ("precision of the flagged", "precision", "precision"),
+        ("recall of the flagged", "recall", "recall"),
+    ):
+        told = [_share(summary.mean_of_defined(cases, noise, "predicted", predicted)) for noise in noises]
+        seen = [
+            _share(summary.mean_of_defined(cases, noise, *(("cuts", POSTERIOR, true) if true else ("wrong_share",))))
+            for noise in noises
+        ]
+        rows.append([words, *(f"{one} / {other}" for one, other in zip(told, seen, strict=True))])
+    return table(["predicted / true", *noises], rows)
 
 
 def error_table(summary: Summary, cases: Sequence[Case]) -> str:

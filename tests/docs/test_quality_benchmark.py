@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = "# A page\n\n<!-- measured: noise -->\nold\n<!-- end -->\n\nBelow.\n"
 DOCS = ROOT / "docs"
-PLOTS = ("ranking.png", "cutoffs.png", "clean.png", "retraining.png")
+PLOTS = ("ranking.png", "cutoffs.png", "predictions.png", "clean.png", "retraining.png")
 
 
 def benchmark(script, folder, *words, size="small"):

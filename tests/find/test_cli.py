@@ -23,6 +23,7 @@ import aum_core
 from aum.cli import main
 
 RESULTS = {"threshold_plan.npz", "totals_run0.npz", "totals_run1.npz", "aum_values.csv", "flagged.csv", "run.json"}
+OF_POSTERIOR = {"totals.npz", "aum_values.csv", "flagged.csv", "run.json", "noise_posterior.csv", "transition.csv"}
 QUICK = ["--epochs", "2"]
 
 
@@ -313,6 +314,85 @@ def test_options_arrive(tmp_path):
     assert "self_check" not in report
 
 
+# the noise posterior
+
+
+@pytest.fixture(scope="module")
+def confused(tmp_path_factory):
+    """Digits of which a fifth are labelled as the next one, searched by the noise posterior."""
+    from sklearn.datasets import load_digits
+
+    folder = tmp_path_factory.mktemp("confused")
+    features, truth = load_digits(return_X_y=True)
+    given, wrong = aum_core.flip_pairs(truth, 10, 0.2, seed=0)
+    np.savez(folder / "data.npz", X=features, y=given)
+    done = run("find", folder / "data.npz", "--method", "noise-posterior", "--out", folder / "out")
+    assert done.returncode == 0, done.stderr
+    return folder, done, truth, wrong
+
+
+def test_the_noise_posterior_finds_what_is_confused(confused):
+    folder, done, truth, wrong = confused
+    header, *rows = csv_rows(folder / "out" / "flagged.csv")
+    assert header == ["sample_id", "given_label", "suggested_label", "aum", "probability_wrong"]
+    flagged = np.array([row[0] for row in rows], dtype=int)
+    assert wrong[flagged].mean() > 0.9
+    assert wrong[flagged].sum() > 0.85 * wrong.sum()
+    suggested = np.array([row[2] for row in rows], dtype=int)
+    assert (suggested == truth[flagged])[wrong[flagged]].mean() > 0.95
+    assert {path.name for path in (folder / "out").iterdir()} == OF_POSTERIOR
+
+
+def test_the_noise_posterior_tells_its_rates_and_what_to_make_of_them(confused):
+    folder, done, _, wrong = confused
+    report = json.loads((folder / "out" / "run.json").read_text())
+    told = report["noise_posterior"]
+    assert told["expected_wrong_share"] == pytest.approx(wrong.mean(), abs=0.05)
+    assert told["predicted_precision"] > 0.8
+    assert report["cut"]["rule"] == "noise posterior above one half"
+    assert (report["method"], report["epochs"]) == ("noise-posterior", 20)
+    assert f"Expected  {told['expected_wrong']} wrong labels" in done.stdout
+    for words in ("chance wrong", "The predictions hold where", "look at me"):
+        assert words in done.stdout
+    _, *rows = csv_rows(folder / "out" / "transition.csv")
+    rates = np.array([row[1:] for row in rows], dtype=float)
+    np.testing.assert_allclose(rates.sum(axis=1), 1.0)
+    assert (rates[np.arange(10), (np.arange(10) + 1) % 10] > 0.05).all()
+
+
+@pytest.mark.parametrize(
+    ("words", "rule"),
+    [
+        (["--budget", "7"], {"budget": 7, "flagged": 7}),
+        (["--budget", "0.1"], {"budget": 0.1, "flagged": 9}),
+        (["--zero-margin"], {"rule": "AUM below zero"}),
+        (["--precision", "0.8"], {"precision": 0.8}),
+    ],
+)
+def test_cutoffs_arrive(tmp_path, words, rule, capsys):
+    features, labels = blobs()
+    np.savez(tmp_path / "data.npz", X=features, y=labels)
+    command = ["find", str(tmp_path / "data.npz"), "--method", "noise-posterior", "--out", str(tmp_path / "out")]
+    assert main([*command, *words, *QUICK]) == 0
+    cut = json.loads((tmp_path / "out" / "run.json").read_text())["cut"]
+    assert {name: cut[name] for name in rule} == rule
+    assert cut["flagged"] == len(csv_rows(tmp_path / "out" / "flagged.csv")) - 1
+    assert "Cut-off   " in capsys.readouterr().out
+
+
+def test_the_files_of_one_method_do_not_outlive_a_run_of_the_other(tmp_path):
+    features, labels = blobs()
+    np.savez(tmp_path / "data.npz", X=features, y=labels)
+    command = ["find", str(tmp_path / "data.npz"), "--out", str(tmp_path / "out"), *QUICK]
+    for method, files in (
+        ("noise-posterior", OF_POSTERIOR),
+        ("threshold-samples", RESULTS),
+        ("noise-posterior", OF_POSTERIOR),
+    ):
+        assert main([*command, "--method", method]) == 0
+        assert {path.name for path in (tmp_path / "out").iterdir()} == files
+
+
 # what it says when something does not fit
 
 
@@ -467,6 +547,24 @@ BAD = {
     "combine": (with_options("--combine", "none"), ["--combine"]),
     "flip 0": (with_options("--flip-labels", "0"), ["--flip-labels"]),
     "flip 1": (with_options("--flip-labels", "1"), ["--flip-labels"]),
+    "method": (with_options("--method", "guessing"), ["--method", "'guessing'", "noise-posterior"]),
+    "runs of the other method": (
+        with_options("--method", "noise-posterior", "--runs", "3"),
+        ["--runs", "threshold-samples"],
+    ),
+    "combine of the other method": (
+        with_options("--method", "noise-posterior", "--combine", "any"),
+        ["--combine", "threshold-samples"],
+    ),
+    "precision of the other method": (with_options("--precision", "0.9"), ["--precision", "--method noise-posterior"]),
+    "zero margin of the other method": (with_options("--zero-margin"), ["--zero-margin", "--method noise-posterior"]),
+    "precision percent": (with_options("--method", "noise-posterior", "--precision", "90"), ["--precision", "'90'"]),
+    "budget of none": (with_options("--method", "noise-posterior", "--budget", "0"), ["--budget", "0"]),
+    "budget of all": (with_options("--method", "noise-posterior", "--budget", "1.0"), ["--budget", "'1.0'"]),
+    "two cut-offs": (
+        with_options("--method", "noise-posterior", "--budget", "5", "--zero-margin"),
+        ["--zero-margin", "--budget"],
+    ),
     "flip percent": (with_options("--flip-labels", "10%"), ["--flip-labels", "10%"]),
     "flip nothing": (with_options("--flip-labels", "0.001"), ["--flip-labels", "0.001"]),
     "flip everything": (with_options("--flip-labels", "0.999"), ["--flip-labels", "0.999"]),
@@ -614,7 +712,14 @@ def test_help_tells_every_option_and_file():
     assert done.returncode == 0
     for word in ("--epochs", "--runs", "--percentile", "--seed", "--out", "--top", "--flip-labels", "--labels"):
         assert word in done.stdout
-    for word in ("--label-column", "--id-column", "DATA", *(RESULTS - {"totals_run1.npz"})):
+    for word in ("--method", "--precision", "--budget", "--zero-margin", "threshold-samples", "noise-posterior"):
+        assert word in done.stdout
+    for word in (
+        "--label-column",
+        "--id-column",
+        "DATA",
+        *((RESULTS | OF_POSTERIOR) - {"totals_run1.npz", "totals.npz"}),
+    ):
         assert word in done.stdout
     assert max(map(len, done.stdout.splitlines())) <= 120
 
