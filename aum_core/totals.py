@@ -121,6 +121,31 @@ class Totals:
         """Number of measurements of all samples."""
         return int(self.counts.sum())
 
+    def measurements_per_sample(self) -> dict[str, int]:
+        """Tell how often samples were measured; ``run.json`` has it.
+
+        Returns
+        -------
+        dict
+            ``min`` and ``max``; ``usual``, the count of most samples (of several the lowest); ``unusual_samples``, how
+            many have another one. Empty where there are no samples.
+
+        Examples
+        --------
+        A sampler that pads the shards of an epoch with repeats leaves its trace:
+
+        >>> totals = Totals()
+        >>> totals.add([0, 1, 2, 0], [1.0, -2.0, 4.0, 1.0])
+        >>> totals.measurements_per_sample()
+        {'min': 1, 'max': 2, 'usual': 1, 'unusual_samples': 1}
+        """
+        times, samples = np.unique(self.counts, return_counts=True)
+        if not len(times):
+            return {}
+        usual = int(samples.argmax())
+        unusual = len(self) - int(samples[usual])
+        return {"min": int(times[0]), "max": int(times[-1]), "usual": int(times[usual]), "unusual_samples": unusual}
+
     def add(self, sample_ids: Any, margins: Any) -> None:
         """Add one margin for each id; a repeated id counts as often as it is there, in the order given.
 

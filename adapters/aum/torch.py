@@ -22,6 +22,8 @@ except ModuleNotFoundError as error:
         raise
     raise ModuleNotFoundError("aum.torch needs PyTorch: pip install 'aum[torch]'", name="torch") from error
 
+from aum._ranking import write_ranking
+
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterable
@@ -91,6 +93,8 @@ class AUMCalculator(aum_core.AUMCalculator):
     >>> records["dog.png"].margin
     -2.0
     """
+
+    _write_ranking = staticmethod(write_ranking)
 
     def __init__(
         self,

@@ -50,6 +50,12 @@ def test_aum_is_sum_over_count():
     assert totals_of([("a", 1.0), ("b", 5.0), ("a", 2.0)]).aums.tolist() == [1.5, 5.0]
 
 
+def test_measurements_per_sample_tell_of_repeats():
+    totals = totals_of([(each, 1.0) for each in (*range(10), *range(10), 0, 1)])
+    assert totals.measurements_per_sample() == {"min": 2, "max": 3, "usual": 2, "unusual_samples": 2}
+    assert Totals().measurements_per_sample() == {}
+
+
 def test_what_is_shown_cannot_be_written_to():
     totals = totals_of([(1, 1.0)])
     with pytest.raises(ValueError, match="read-only"):
