@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["load_arrays", "save_arrays", "write_json", "write_whole"]
+__all__ = ["load_arrays", "read_arrays", "save_arrays", "write_arrays", "write_json", "write_whole"]
 
 
 @contextmanager
@@ -69,7 +69,12 @@ def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None
 def save_arrays(path: str | os.PathLike[str], kind: str, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Save 1-D and 2-D number arrays to an uncompressed ``.npz`` without pickle, marked as being a `kind`."""
     with write_whole(path, "wb") as file:
-        np.savez(file, allow_pickle=False, kind=np.frombuffer(kind.encode(), np.uint8), **arrays)
+        write_arrays(file, kind, arrays)
+
+
+def write_arrays(file: IO[bytes], kind: str, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write what `save_arrays` saves to an open file."""
+    np.savez(file, allow_pickle=False, kind=np.frombuffer(kind.encode(), np.uint8), **arrays)
 
 
 def load_arrays(
@@ -93,15 +98,21 @@ def load_arrays(
     ValueError
         Where the file is truncated, foreign, of another kind, or lies about its contents.
     """
-    wanted = {"kind": ("uint8", 1), **schema}
     with open(path, "rb") as file:
-        try:
-            arrays = _read_arrays(file, wanted)
-            if arrays.pop("kind").tobytes() != kind.encode():
-                raise ValueError("it is marked as something else")
-        # OSError: the archive sends the reader to a place before its start
-        except (ValueError, OSError, zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
-            raise ValueError(f"{os.fspath(path)}: not a file of {kind}, or damaged ({error})") from error
+        return read_arrays(file, os.fspath(path), kind, schema)
+
+
+def read_arrays(
+    file: IO[bytes], name: str, kind: str, schema: Mapping[str, tuple[str, int]]
+) -> dict[str, NDArray[Any]]:
+    """Read what `write_arrays` wrote, as `load_arrays` does; errors speak of it by its `name`."""
+    try:
+        arrays = _read_arrays(file, {"kind": ("uint8", 1), **schema})
+        if arrays.pop("kind").tobytes() != kind.encode():
+            raise ValueError("it is marked as something else")
+    # OSError: the archive sends the reader to a place before its start
+    except (ValueError, OSError, zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+        raise ValueError(f"{name}: not a file of {kind}, or damaged ({error})") from error
     return arrays
 
 

@@ -6,17 +6,17 @@ less than eight orders of magnitude), so that shards merge to the same bits in a
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import io
+import os
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from aum_core.files import load_arrays, save_arrays
+from aum_core.files import read_arrays, save_arrays, write_arrays
 from aum_core.growing import GrowingArray
 from aum_core.sample_index import SampleIndex, as_ids, row_names
 
 if TYPE_CHECKING:
-    import os
-
     from numpy.typing import NDArray
 
     from aum_core.sample_index import SampleId
@@ -232,10 +232,41 @@ class Totals:
         self._counts.values[rows] += other.counts
         self.left_out += other.left_out
 
+    def sorted(self) -> Totals:
+        """Give the same totals in the order of the ids, ints before strs.
+
+        Several processes share no first-seen order; this one does not depend on how many there were.
+
+        Examples
+        --------
+        >>> totals = Totals()
+        >>> totals.add(["b", 10, "a", 9], [1.0, 2.0, 3.0, 4.0])
+        >>> totals.sorted().sample_ids.tolist()
+        [9, 10, 'a', 'b']
+        """
+        ids, order = self.sample_ids, self._index.sorted_rows()
+        totals = Totals()
+        totals.set_at(totals.rows(as_ids(ids[order])), self.sums[order], self.counts[order])
+        totals.left_out = self.left_out
+        return totals
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save to an ``.npz`` file, without pickle, whole or not at all."""
-        tallies = {"sums": self.sums, "counts": self.counts, "left_out": np.array([self.left_out])}
-        save_arrays(path, _KIND, {**_ids_to_arrays(self.sample_ids), **tallies})
+        save_arrays(path, _KIND, self._to_arrays())
+
+    def to_bytes(self) -> bytes:
+        """Give what `save` writes, for another process.
+
+        Examples
+        --------
+        >>> totals = Totals()
+        >>> totals.add(["cat.png"], [1.5])
+        >>> Totals.from_bytes(totals.to_bytes()).aums
+        array([1.5])
+        """
+        file = io.BytesIO()
+        write_arrays(file, _KIND, self._to_arrays())
+        return file.getvalue()
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Totals:
@@ -246,8 +277,23 @@ class Totals:
         ValueError
             Where the file is truncated, foreign, or contradicts itself.
         """
-        schema = {"sums": ("float64", 1), "counts": ("int64", 1), "left_out": ("int64", 1)}
-        arrays = load_arrays(path, _KIND, {**_ID_SCHEMA, **schema})
+        with open(path, "rb") as file:
+            return cls._read(file, os.fspath(path))
+
+    @classmethod
+    def from_bytes(cls, content: bytes | memoryview, name: str = "content") -> Totals:
+        """Make totals of what `to_bytes` gave, to the same bits.
+
+        Raises
+        ------
+        ValueError
+            As `load`; the message speaks of the content by its `name`.
+        """
+        return cls._read(io.BytesIO(content), name)
+
+    @classmethod
+    def _read(cls, file: IO[bytes], name: str) -> Totals:
+        arrays = read_arrays(file, name, _KIND, {**_ID_SCHEMA, **_SCHEMA})
         totals = cls()
         try:
             ids = _ids_from_arrays(arrays)
@@ -258,12 +304,17 @@ class Totals:
             if len(left_out) != 1 or left_out[0] < 0 or (counts < 1).any():
                 raise ValueError("a count is out of range")
         except (ValueError, TypeError) as error:
-            raise ValueError(f"{path}: not a file of {_KIND}, or damaged ({error})") from error
+            raise ValueError(f"{name}: not a file of {_KIND}, or damaged ({error})") from error
         totals.set_at(np.arange(len(ids)), sums, counts)
         totals.left_out = int(left_out[0])
         return totals
 
+    def _to_arrays(self) -> dict[str, NDArray[Any]]:
+        tallies = {"sums": self.sums, "counts": self.counts, "left_out": np.array([self.left_out])}
+        return {**_ids_to_arrays(self.sample_ids), **tallies}
 
+
+_SCHEMA = {"sums": ("float64", 1), "counts": ("int64", 1), "left_out": ("int64", 1)}
 # Ids in a file: 64-bit ints as they are in `ids`; else texts end to end in `text`, the end of each in `ids`,
 # and in `kinds` whether the text is an int (in hexadecimal, which has no limit of length) or a str.
 _ID_SCHEMA = {"ids": ("int64", 1), "text": ("uint8", 1), "kinds": ("uint8", 1)}

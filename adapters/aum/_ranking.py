@@ -36,8 +36,8 @@ def write_ranking(path: str | os.PathLike[str], sample_ids: NDArray[Any], aums: 
     >>> from pathlib import Path
     >>> path = Path(tempfile.mkdtemp(), "aum_values.csv")
     >>> write_ranking(path, np.array([7, 3]), np.array([0.5, 1.0]))
-    >>> path.read_text()
-    'sample_id,aum\\n3,1.0\\n7,0.5\\n'
+    >>> path.read_text().split()
+    ['sample_id,aum', '3,1.0', '7,0.5']
     """
     if len(sample_ids) < _SMALL or importlib.util.find_spec("pyarrow") is None:
         write_aum_values(path, sample_ids, aums)

@@ -35,6 +35,35 @@ def test_shards_merge_to_one_process_in_any_order(shards, random):
     assert by_id(merged) == by_id(whole)
 
 
+@given(measurements)
+def test_sorted_totals_are_the_same_in_the_order_of_their_ids(pairs):
+    totals = totals_of(pairs)
+    totals.left_out = 2
+    ordered = totals.sorted()
+    ids = ordered.sample_ids.tolist()
+    assert ids == sorted(ids, key=lambda each: (isinstance(each, str), each))
+    assert by_id(ordered) == by_id(totals)
+    assert ordered.left_out == 2
+
+
+@given(st.lists(st.integers(-20, 400)))
+def test_ints_come_in_first_seen_order(ids):
+    totals = Totals()
+    totals.add(np.array(ids, dtype=np.int64), np.ones(len(ids)))
+    assert totals.sample_ids.tolist() == list(dict.fromkeys(ids))
+    assert totals.sorted().sample_ids.tolist() == sorted(set(ids))
+
+
+@given(measurements)
+def test_bytes_are_those_of_the_file(tmp_path_factory, pairs):
+    totals = totals_of(pairs)
+    path = tmp_path_factory.mktemp("totals") / "totals.npz"
+    totals.save(path)
+    assert by_id(Totals.from_bytes(totals.to_bytes())) == by_id(totals) == by_id(Totals.load(path))
+    with pytest.raises(ValueError, match="shard of rank 3: not a file of aum totals"):
+        Totals.from_bytes(totals.to_bytes()[:-30], "shard of rank 3")
+
+
 def test_merge_leaves_its_parts_alone_and_adds_what_was_left_out():
     left, right = totals_of([(1, 1.0)]), totals_of([(2, 2.0), (1, 3.0)])
     left.left_out, right.left_out = 2, 3
