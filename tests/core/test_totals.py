@@ -54,16 +54,6 @@ def test_ints_come_in_first_seen_order(ids):
     assert totals.sorted().sample_ids.tolist() == sorted(set(ids))
 
 
-@given(measurements)
-def test_bytes_are_those_of_the_file(tmp_path_factory, pairs):
-    totals = totals_of(pairs)
-    path = tmp_path_factory.mktemp("totals") / "totals.npz"
-    totals.save(path)
-    assert by_id(Totals.from_bytes(totals.to_bytes())) == by_id(totals) == by_id(Totals.load(path))
-    with pytest.raises(ValueError, match="shard of rank 3: not a file of aum totals"):
-        Totals.from_bytes(totals.to_bytes()[:-30], "shard of rank 3")
-
-
 def test_merge_leaves_its_parts_alone_and_adds_what_was_left_out():
     left, right = totals_of([(1, 1.0)]), totals_of([(2, 2.0), (1, 3.0)])
     left.left_out, right.left_out = 2, 3
