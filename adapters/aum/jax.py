@@ -32,6 +32,7 @@ except ModuleNotFoundError as error:
         raise
     raise ModuleNotFoundError("aum.jax needs JAX: pip install 'aum[jax]'", name="jax") from error
 
+from aum._ranking import write_ranking
 from aum._two_float import add, sum_by_row
 
 if TYPE_CHECKING:
@@ -361,6 +362,8 @@ class AUMCalculator(aum_core.AUMCalculator):
     >>> records["dog.png"].margin
     -2.0
     """
+
+    _write_ranking = staticmethod(write_ranking)
 
     def __init__(
         self,

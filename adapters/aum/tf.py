@@ -28,6 +28,7 @@ except ModuleNotFoundError as error:
         raise
     raise ModuleNotFoundError("aum.tf needs TensorFlow: pip install 'aum[tf]'", name="tensorflow") from error
 
+from aum._ranking import write_ranking
 from aum._tf_data import with_index
 
 if TYPE_CHECKING:
@@ -292,6 +293,8 @@ class AUMCalculator(aum_core.AUMCalculator):
     >>> records["dog.png"].margin
     -2.0
     """
+
+    _write_ranking = staticmethod(write_ranking)
 
     def __init__(
         self,

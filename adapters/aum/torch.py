@@ -7,6 +7,7 @@ arithmetic in torch operators. Tensors of another device are reduced there, and 
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import aum_core
@@ -21,6 +22,9 @@ except ModuleNotFoundError as error:
     if error.name != "torch":
         raise
     raise ModuleNotFoundError("aum.torch needs PyTorch: pip install 'aum[torch]'", name="torch") from error
+
+from aum._ranking import write_ranking
+from aum._torch_ranks import finalize_ranks, mark_padding, merge_ranks, several_ranks
 
 if TYPE_CHECKING:
     import os
@@ -42,6 +46,8 @@ __all__ = [
     "Totals",
     "find_by_posterior",
     "find_mislabeled",
+    "mark_padding",
+    "merge_ranks",
 ]
 
 _HALF = (torch.float16, torch.bfloat16)
@@ -92,6 +98,8 @@ class AUMCalculator(aum_core.AUMCalculator):
     -2.0
     """
 
+    _write_ranking = staticmethod(write_ranking)
+
     def __init__(
         self,
         save_dir: str | os.PathLike[str],
@@ -123,6 +131,30 @@ class AUMCalculator(aum_core.AUMCalculator):
             _outside_the_graph(super().accumulate)(logits, targets, sample_ids)
             return
         super().accumulate(logits, targets, sample_ids)
+
+    def finalize(self, save_dir: str | os.PathLike[str] | None = None, *, merge: bool = True) -> None:
+        """Write the files of the run; see `aum_core.AUMCalculator.finalize`.
+
+        Where `torch.distributed` runs several ranks, every rank must call it. Each writes its own
+        ``totals_rank0.npz`` and so on, and rank 0 the files of all of them together.
+
+        Parameters
+        ----------
+        save_dir : str or path, optional
+            Another folder than the calculator's own.
+        merge : bool, default True
+            False writes the files of this rank alone, as if there were no others.
+
+        Raises
+        ------
+        TimeoutError, ValueError
+            Where not all ranks called it within ten minutes, or they do not go together. What each measured is in its
+            own file then, and `aum merge` makes one of them.
+        """
+        if merge and several_ranks():
+            finalize_ranks(self, Path(save_dir or self.save_dir))
+        else:
+            super().finalize(save_dir)
 
 
 class DatasetWithIndex(aum_core.DatasetWithIndex, Dataset[Any]):

@@ -331,6 +331,7 @@ def test_files_of_a_run(framework, batch, tmp_path):
         "framework": framework.name,
         "samples": 3,
         "measurements": 3,
+        "measurements_per_sample": {"min": 1, "max": 1, "usual": 1, "unusual_samples": 0},
         "left_out": 0,
         "options": {"compressed": True, "nonfinite": "leave_out"},
     }

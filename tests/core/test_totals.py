@@ -35,6 +35,25 @@ def test_shards_merge_to_one_process_in_any_order(shards, random):
     assert by_id(merged) == by_id(whole)
 
 
+@given(measurements)
+def test_sorted_totals_are_the_same_in_the_order_of_their_ids(pairs):
+    totals = totals_of(pairs)
+    totals.left_out = 2
+    ordered = totals.sorted()
+    ids = ordered.sample_ids.tolist()
+    assert ids == sorted(ids, key=lambda each: (isinstance(each, str), each))
+    assert by_id(ordered) == by_id(totals)
+    assert ordered.left_out == 2
+
+
+@given(st.lists(st.integers(-20, 400)))
+def test_ints_come_in_first_seen_order(ids):
+    totals = Totals()
+    totals.add(np.array(ids, dtype=np.int64), np.ones(len(ids)))
+    assert totals.sample_ids.tolist() == list(dict.fromkeys(ids))
+    assert totals.sorted().sample_ids.tolist() == sorted(set(ids))
+
+
 def test_merge_leaves_its_parts_alone_and_adds_what_was_left_out():
     left, right = totals_of([(1, 1.0)]), totals_of([(2, 2.0), (1, 3.0)])
     left.left_out, right.left_out = 2, 3
@@ -48,6 +67,12 @@ def test_merge_leaves_its_parts_alone_and_adds_what_was_left_out():
 
 def test_aum_is_sum_over_count():
     assert totals_of([("a", 1.0), ("b", 5.0), ("a", 2.0)]).aums.tolist() == [1.5, 5.0]
+
+
+def test_measurements_per_sample_tell_of_repeats():
+    totals = totals_of([(each, 1.0) for each in (*range(10), *range(10), 0, 1)])
+    assert totals.measurements_per_sample() == {"min": 2, "max": 3, "usual": 2, "unusual_samples": 2}
+    assert Totals().measurements_per_sample() == {}
 
 
 def test_what_is_shown_cannot_be_written_to():

@@ -1,0 +1,119 @@
+"""What several processes tell each other before and while their totals become one.
+
+First each tells a *word*, a few hundred bytes of JSON: what it has, what it was asked for, or what is wrong. All read
+the same words and come to the same verdict, so that an error is raised by all of them or by none: a process that raised
+alone would leave the others waiting. Only then do arrays travel, of known lengths.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from aum_core import AUMCalculator, Totals, __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+__all__ = ["Word", "array_lengths", "check_words", "dense_size", "dense_sums", "from_dense_sums", "own_totals", "tell"]
+
+Word = dict[str, Any]
+
+_ARRAYS = Totals().to_arrays()  # their names and dtypes
+_ROOM = 2  # a table of all ids up to the largest may have this many places for each sample that a process measured
+
+
+def own_totals(measured: Any) -> tuple[Totals, dict[str, Any]]:
+    """Totals of a calculator, or totals as they are, and the options that all processes must share.
+
+    Raises
+    ------
+    TypeError
+        Where it is neither.
+    """
+    if isinstance(measured, AUMCalculator):
+        return measured.totals, dict(measured.describe()["options"])
+    if isinstance(measured, Totals):
+        return measured, {}
+    raise TypeError(f"measured: {type(measured).__name__}, want a calculator or aum_core.Totals")
+
+
+def tell(prepare: Callable[[], tuple[Totals, dict[str, Any]]], asked: dict[str, Any]) -> tuple[Totals, Word, Any]:
+    """Prepare the own totals, and make the word on them.
+
+    Returns
+    -------
+    totals : Totals
+        Empty where something is wrong.
+    word : dict
+        What to tell the others.
+    error : Exception or None
+        What is wrong.
+    """
+    same = {"aum_version": __version__, **asked}
+    try:
+        totals, options = prepare()
+    except (TypeError, ValueError, OSError) as error:
+        return Totals(), {"same": same, "error": f"{type(error).__name__}: {error}"}, error
+    ids = totals.sample_ids
+    are_rows = ids.dtype != object and (not len(ids) or int(ids.min()) >= 0)
+    word = {
+        "same": {**same, **options},
+        "samples": len(totals),
+        "measurements": totals.measurements,
+        "left_out": totals.left_out,
+        "largest_row": int(ids.max(initial=-1)) if are_rows else None,
+        "lengths": {name: len(array) for name, array in totals.to_arrays().items()},
+    }
+    return totals, json.loads(json.dumps(word)), None  # as the others read it
+
+
+def check_words(words: Sequence[Word]) -> None:
+    """Raise on all processes where something is wrong on one, or where they were asked for different things.
+
+    Raises
+    ------
+    ValueError
+    """
+    wrong = {rank: word["error"] for rank, word in enumerate(words) if "error" in word}
+    if wrong:
+        rank, message = next(iter(wrong.items()))
+        more = f" (and on {len(wrong) - 1} others)" if len(wrong) > 1 else ""
+        raise ValueError(f"on process {rank}{more}: {message}")
+    for name in sorted({name for word in words for name in word["same"]}):
+        found = [word["same"].get(name) for word in words]
+        other = next((rank for rank, value in enumerate(found) if value != found[0]), None)
+        if other is not None:
+            raise ValueError(
+                f"{name} is {found[0]} on process 0 and {found[other]} on process {other}, want the same on all"
+            )
+
+
+def dense_size(words: Sequence[Word]) -> int | None:
+    """Length of arrays that have a place for every id; None where ids are not rows of a data set, or too sparse."""
+    if any(word["largest_row"] is None for word in words):
+        return None
+    size = max(int(word["largest_row"]) for word in words) + 1
+    return size if size <= _ROOM * sum(int(word["samples"]) for word in words) else None
+
+
+def dense_sums(totals: Totals, size: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Sums and counts by id, each (size,)."""
+    sums, counts = np.zeros(size), np.zeros(size, np.int64)
+    ids = totals.sample_ids.astype(np.int64)
+    sums[ids], counts[ids] = totals.sums, totals.counts
+    return sums, counts
+
+
+def from_dense_sums(sums: NDArray[np.float64], counts: NDArray[np.int64], words: Sequence[Word]) -> Totals:
+    """Totals of sums and counts by id over all processes."""
+    return Totals.from_rows(sums, counts, left_out=sum(int(word["left_out"]) for word in words))
+
+
+def array_lengths(word: Word) -> dict[str, tuple[np.dtype[Any], int]]:
+    """Dtype and length of each array of a process's totals, in the order in which they travel."""
+    return {name: (array.dtype, int(word["lengths"][name])) for name, array in _ARRAYS.items()}
