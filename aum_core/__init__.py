@@ -8,7 +8,7 @@ from aum_core.detection import Detection, measure_detection, self_check
 from aum_core.margins import Margins, compute_margins
 from aum_core.mislabeled import Findings, find_mislabeled
 from aum_core.noise import flip_ambiguous, flip_by_matrix, flip_pairs, flip_uniform
-from aum_core.records import AUMRecord, RecordLog
+from aum_core.records import AUMRecord, RecordLog, RecordsInMemory
 from aum_core.sample_index import SampleIndex
 from aum_core.tables import read_aum_values
 from aum_core.thresholds import Cut, ThresholdPlan, ThresholdRun
@@ -25,6 +25,7 @@ __all__ = [
     "Margins",
     "NumpyBackend",
     "RecordLog",
+    "RecordsInMemory",
     "SampleIndex",
     "ThresholdPlan",
     "ThresholdRun",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["load_arrays", "save_arrays", "write_json", "write_whole"]
+__all__ = ["check_arrays", "load_arrays", "save_arrays", "write_json", "write_whole"]
 
 
 @contextmanager
@@ -73,7 +73,7 @@ def save_arrays(path: str | os.PathLike[str], kind: str, arrays: Mapping[str, ND
 
 
 def load_arrays(
-    path: str | os.PathLike[str], kind: str, schema: Mapping[str, tuple[str, int]]
+    path: str | os.PathLike[str], kind: str, schema: Mapping[str, tuple[str, int]] | None = None
 ) -> dict[str, NDArray[Any]]:
     """Load what `save_arrays` saved, refusing everything else.
 
@@ -86,18 +86,18 @@ def load_arrays(
     kind : str
         The mark that the file must bear.
     schema : mapping of name to (dtype, ndim)
-        The arrays that it must hold, exactly.
+        The arrays that it must hold, exactly; without it, any 1-D arrays of numbers, for `check_arrays` to look at.
 
     Raises
     ------
     ValueError
         Where the file is truncated, foreign, of another kind, or lies about its contents.
     """
-    wanted = {"kind": ("uint8", 1), **schema}
+    wanted = None if schema is None else {"kind": ("uint8", 1), **schema}
     with open(path, "rb") as file:
         try:
             arrays = _read_arrays(file, wanted)
-            if arrays.pop("kind").tobytes() != kind.encode():
+            if arrays.pop("kind", np.empty(0)).tobytes() != kind.encode():
                 raise ValueError("it is marked as something else")
         # OSError: the archive sends the reader to a place before its start
         except (ValueError, OSError, zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
@@ -105,23 +105,46 @@ def load_arrays(
     return arrays
 
 
-def _read_arrays(file: IO[bytes], wanted: Mapping[str, tuple[str, int]]) -> dict[str, NDArray[Any]]:
+def check_arrays(arrays: Mapping[str, NDArray[Any]], schema: Mapping[str, str]) -> None:
+    """Check that `arrays` are those of `schema`, which has a dtype, or several with "or" between, for each name.
+
+    Raises
+    ------
+    ValueError
+        Where one is missing, too many, of another dtype, or not 1-D.
+
+    Examples
+    --------
+    >>> check_arrays({"sums": np.zeros(3)}, {"sums": "float64 or float32"})
+    """
+    if set(arrays) != set(schema):
+        raise ValueError(f"it holds {sorted(arrays)}, not {sorted(schema)}")
+    for name, dtypes in schema.items():
+        if arrays[name].dtype not in map(np.dtype, dtypes.split(" or ")) or arrays[name].ndim != 1:
+            raise ValueError(f"{name} is {arrays[name].dtype} of shape {arrays[name].shape}, want {dtypes}, 1-D")
+
+
+def _read_arrays(file: IO[bytes], wanted: Mapping[str, tuple[str, int]] | None) -> dict[str, NDArray[Any]]:
     with zipfile.ZipFile(file) as archive:
         members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-        if set(members) != set(wanted) or len(archive.infolist()) != len(wanted):
-            raise ValueError(f"it holds {sorted(members)}, not {sorted(wanted)}")
-        return {name: _read_array(archive, members[name], *wanted[name]) for name in wanted}
+        expected = set(members) if wanted is None else set(wanted)
+        if set(members) != expected or len(archive.infolist()) != len(expected):
+            raise ValueError(f"it holds {sorted(members)}, not {sorted(expected)}")
+        form: Mapping[str, tuple[str | None, int]] = wanted or dict.fromkeys(members, (None, 1))
+        return {name: _read_array(archive, members[name], *form[name]) for name in form}
 
 
-def _read_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, dtype: str, ndim: int) -> NDArray[Any]:
+def _read_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, dtype: str | None, ndim: int) -> NDArray[Any]:
     if info.compress_type != zipfile.ZIP_STORED:
         raise ValueError(f"{info.filename} is compressed")
     with archive.open(info) as member:
         if np.lib.format.read_magic(member) != (1, 0):
             raise ValueError(f"{info.filename} is of another version")
         shape, fortran, found = np.lib.format.read_array_header_1_0(member)
-        if found != np.dtype(dtype) or len(shape) != ndim or fortran:
-            raise ValueError(f"{info.filename} is {found} with {len(shape)} dimensions, want {dtype} with {ndim}")
+        fits = found.kind in "iuf" if dtype is None else found == np.dtype(dtype)
+        if not fits or len(shape) != ndim or fortran:
+            wanted = dtype or "numbers"
+            raise ValueError(f"{info.filename} is {found} with {len(shape)} dimensions, want {wanted} with {ndim}")
         content = member.read()  # to the end, where the checksum is compared
     if len(content) != found.itemsize * int(np.prod(shape, dtype=object)):
         raise ValueError(f"{info.filename} has {len(content)} bytes for shape {shape}")

@@ -55,6 +55,10 @@ class GrowingArray:
         self._buffer[self._size : end] = 0
         self._size, self.values = end, self._buffer[:end]
 
+    def clear(self) -> None:
+        """Take all values out; the room stays."""
+        self._size, self.values = 0, self._buffer[:0]
+
     def _make_room(self, size: int, dtype: np.dtype[Any]) -> None:
         if size <= len(self._buffer) and dtype == self._buffer.dtype:
             return

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aum_core.files import load_arrays, save_arrays
+from aum_core.files import check_arrays, load_arrays, save_arrays
 from aum_core.growing import GrowingArray
 from aum_core.sample_index import SampleIndex, as_ids, row_names
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
@@ -207,10 +208,41 @@ class Totals:
         self._counts.values[rows] += other.counts
         self.left_out += other.left_out
 
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """The state as arrays of numbers, for a file or a framework's checkpoint."""
+        tallies = {"sums": self.sums, "counts": self.counts, "left_out": np.array([self.left_out])}
+        return {**_ids_to_arrays(self.sample_ids), **tallies}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Totals:
+        """Make the totals that gave these arrays.
+
+        Raises
+        ------
+        ValueError
+            Where the arrays contradict each other.
+
+        Examples
+        --------
+        >>> Totals.from_arrays(Totals.from_rows([4.0], [2], ["a"]).to_arrays())
+        Totals(1 samples, 2 measurements, 0 left out)
+        """
+        check_arrays(arrays, _SCHEMA)
+        totals = cls()
+        ids = _ids_from_arrays(arrays)
+        totals.rows(ids)
+        sums, counts, left_out = arrays["sums"], arrays["counts"], arrays["left_out"]
+        if not len(totals) == len(ids) == len(sums) == len(counts):
+            raise ValueError("sample ids, sums and counts do not go together")
+        if len(left_out) != 1 or left_out[0] < 0 or (counts < 1).any():
+            raise ValueError("a count is out of range")
+        totals.set_at(np.arange(len(ids)), sums, counts)
+        totals.left_out = int(left_out[0])
+        return totals
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save to an ``.npz`` file, without pickle, whole or not at all."""
-        tallies = {"sums": self.sums, "counts": self.counts, "left_out": np.array([self.left_out])}
-        save_arrays(path, _KIND, {**_ids_to_arrays(self.sample_ids), **tallies})
+        save_arrays(path, _KIND, self.to_arrays())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Totals:
@@ -221,27 +253,16 @@ class Totals:
         ValueError
             Where the file is truncated, foreign, or contradicts itself.
         """
-        schema = {"sums": ("float64", 1), "counts": ("int64", 1), "left_out": ("int64", 1)}
-        arrays = load_arrays(path, _KIND, {**_ID_SCHEMA, **schema})
-        totals = cls()
+        arrays = load_arrays(path, _KIND, {name: (dtype, 1) for name, dtype in _SCHEMA.items()})
         try:
-            ids = _ids_from_arrays(arrays)
-            totals.rows(ids)
-            sums, counts, left_out = arrays["sums"], arrays["counts"], arrays["left_out"]
-            if not len(totals) == len(ids) == len(sums) == len(counts):
-                raise ValueError("sample ids, sums and counts do not go together")
-            if len(left_out) != 1 or left_out[0] < 0 or (counts < 1).any():
-                raise ValueError("a count is out of range")
+            return cls.from_arrays(arrays)
         except (ValueError, TypeError) as error:
             raise ValueError(f"{path}: not a file of {_KIND}, or damaged ({error})") from error
-        totals.set_at(np.arange(len(ids)), sums, counts)
-        totals.left_out = int(left_out[0])
-        return totals
 
 
 # Ids in a file: 64-bit ints as they are in `ids`; else texts end to end in `text`, the end of each in `ids`,
 # and in `kinds` whether the text is an int (in hexadecimal, which has no limit of length) or a str.
-_ID_SCHEMA = {"ids": ("int64", 1), "text": ("uint8", 1), "kinds": ("uint8", 1)}
+_SCHEMA = {"ids": "int64", "text": "uint8", "kinds": "uint8", "sums": "float64", "counts": "int64", "left_out": "int64"}
 
 
 def _ids_to_arrays(sample_ids: NDArray[Any]) -> dict[str, NDArray[Any]]:
@@ -257,7 +278,7 @@ def _ids_to_arrays(sample_ids: NDArray[Any]) -> dict[str, NDArray[Any]]:
     }
 
 
-def _ids_from_arrays(arrays: dict[str, NDArray[Any]]) -> NDArray[np.int64] | list[SampleId]:
+def _ids_from_arrays(arrays: Mapping[str, NDArray[Any]]) -> NDArray[np.int64] | list[SampleId]:
     ids, kinds, text = arrays["ids"], arrays["kinds"], arrays["text"].tobytes()
     if not len(kinds):
         return ids

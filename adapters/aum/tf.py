@@ -288,7 +288,8 @@ class AUMCalculator(aum_core.AUMCalculator):
     def __init__(
         self, save_dir: str | os.PathLike[str], compressed: bool = True, *, nonfinite: NonFinite = "leave_out"
     ) -> None:
-        super().__init__(save_dir, compressed, backend=TFBackend(), nonfinite=nonfinite)
+        log = None if compressed else _log_on_disk(save_dir)
+        super().__init__(save_dir, compressed, backend=TFBackend(), nonfinite=nonfinite, log=log)
 
     def update(self, logits: Any, targets: Any, sample_ids: Any) -> dict[SampleId, AUMRecord]:
         """Measure a batch and give its records; see `aum_core.AUMCalculator.update`."""
@@ -306,6 +307,12 @@ find_mislabeled = partial(aum_core.find_mislabeled, calculator=AUMCalculator)
 
 A training function that measures with an `AUMState` ends with ``calculator.add_totals(state.to_totals())``.
 """
+
+
+def _log_on_disk(save_dir: str | os.PathLike[str]) -> Any:
+    from aum.parquet import RecordsOnDisk  # noqa: PLC0415 # pyarrow is for those who keep records
+
+    return partial(RecordsOnDisk, save_dir=save_dir)
 
 
 def _require_eager(method: str) -> None:

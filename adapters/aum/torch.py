@@ -23,6 +23,7 @@ except ModuleNotFoundError as error:
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Mapping
 
     import numpy as np
     from numpy.typing import NDArray
@@ -85,7 +86,8 @@ class AUMCalculator(aum_core.AUMCalculator):
     def __init__(
         self, save_dir: str | os.PathLike[str], compressed: bool = True, *, nonfinite: NonFinite = "leave_out"
     ) -> None:
-        super().__init__(save_dir, compressed, backend=TorchBackend(), nonfinite=nonfinite)
+        log = None if compressed else _log_on_disk(save_dir)
+        super().__init__(save_dir, compressed, backend=TorchBackend(), nonfinite=nonfinite, log=log)
 
     def update(self, logits: Any, targets: Any, sample_ids: Any) -> dict[SampleId, AUMRecord]:
         """Measure a batch and give its records; see `aum_core.AUMCalculator.update`."""
@@ -100,6 +102,34 @@ class AUMCalculator(aum_core.AUMCalculator):
             _outside_the_graph(super().accumulate)(logits, targets, sample_ids)
             return
         super().accumulate(logits, targets, sample_ids)
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """The state in tensors, for `torch.save` beside those of model and optimiser.
+
+        Of a log on disk it names the parts that belong to it; what was still in memory becomes one first.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> calculator = AUMCalculator(tempfile.mkdtemp())
+        >>> calculator.accumulate(torch.tensor([[2.0, 0.5]]), torch.tensor([0]), ["cat.png"])
+        >>> resumed = AUMCalculator(tempfile.mkdtemp())
+        >>> resumed.load_state_dict(calculator.state_dict())
+        >>> resumed.counts["cat.png"]
+        1
+        """
+        return {name: torch.from_numpy(array.copy()) for name, array in self._to_arrays().items()}
+
+    def load_state_dict(self, state_dict: Mapping[str, torch.Tensor]) -> None:
+        """Go on from a `state_dict`, to the same bits; parts of a log on disk that were written after it are set aside.
+
+        Raises
+        ------
+        ValueError
+            Where it contradicts itself or the parts on disk, or is of a calculator with another `compressed`; this one
+            is as before.
+        """
+        self._take_arrays({name: tensor.numpy(force=True) for name, tensor in state_dict.items()})
 
 
 class DatasetWithIndex(aum_core.DatasetWithIndex, Dataset[Any]):
@@ -116,6 +146,15 @@ class DatasetWithIndex(aum_core.DatasetWithIndex, Dataset[Any]):
 
 find_mislabeled = partial(aum_core.find_mislabeled, calculator=AUMCalculator)
 """`aum_core.find_mislabeled` with calculators that take tensors."""
+
+
+def _log_on_disk(save_dir: str | os.PathLike[str]) -> Any:
+    from aum.parquet import RecordsOnDisk  # noqa: PLC0415 # pyarrow is for those who keep records
+
+    group = torch.distributed
+    if group.is_available() and group.is_initialized():
+        return partial(RecordsOnDisk, save_dir=save_dir, rank=group.get_rank(), num_ranks=group.get_world_size())
+    return partial(RecordsOnDisk, save_dir=save_dir)
 
 
 def _outside_the_graph(function: Any) -> Any:
