@@ -187,6 +187,8 @@ class RecordsInMemory(RecordLog):
 
     def take_arrays(self, arrays: Mapping[str, NDArray[Any]], num_samples: int) -> None:
         """Become the log that gave these arrays, with rows below `num_samples`; a ValueError changes nothing."""
+        if "parts" in arrays:
+            raise ValueError("its records are on disk: want the calculator of a framework, such as aum.torch's")
         check_arrays(arrays, _SCHEMA)
         rows = arrays["sample_id"]
         if {len(each) for each in arrays.values()} != {len(rows)}:

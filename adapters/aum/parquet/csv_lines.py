@@ -6,9 +6,6 @@ to Python, the rest does not, which is several times faster.
 
 from __future__ import annotations
 
-import csv
-import io
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +14,8 @@ import pyarrow as pa  # noqa: TID251 # of this package
 import pyarrow.compute as pc  # noqa: TID251 # of this package
 import pyarrow.parquet as pq  # noqa: TID251 # of this package
 
-from aum.parquet.merging import SampleKeys, merged, number_over_ranks
+from aum.parquet.merging import merged, number_over_ranks
+from aum.parquet.names import SampleKeys
 from aum.parquet.parts import rank_of
 from aum.parquet.progress import Progress
 from aum_core.files import write_whole
@@ -29,15 +27,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from aum_core.sample_index import SampleId
-
 __all__ = ["write_csv"]
 
 _LINES = 65_536
 _SAME_FORM = 1e-4, 1e10
 
 
-def write_csv(path: str | os.PathLike[str], parts: Sequence[Path]) -> None:
+def write_csv(path: str | os.PathLike[str], parts: Sequence[Path], sample_ids: NDArray[Any] | None = None) -> None:
     """Write the records of parts, by sample id (ints before strs) and then by num_measurements; whole or not at all.
 
     Parameters
@@ -46,15 +42,16 @@ def write_csv(path: str | os.PathLike[str], parts: Sequence[Path]) -> None:
         Its folder must exist.
     parts : sequence of path
         Of one rank, or of several, whose records are numbered together.
+    sample_ids : ndarray of shape (N,), optional
+        All that there are in the parts, where they are known.
     """
-    keys = SampleKeys(parts)
-    names = None if keys.names is None else pa.array(_quoted(keys.names), pa.binary())
+    keys = SampleKeys(parts, sample_ids)
+    names = keys.cells()
     several = len({rank_of(part) for part in parts}) > 1
     progress = Progress(Path(path).name, sum(pq.read_metadata(part).num_rows for part in parts), "records")
-    scratch = tempfile.TemporaryDirectory(prefix=".merging-", dir=Path(path).parent)
-    with scratch as folder, write_whole(path, "wb") as file:
+    with write_whole(path, "wb") as file:
         file.write(",".join(RECORD_FIELDS).encode() + b"\n")
-        for piece in merged(parts, keys, Path(folder)):
+        for piece in merged(parts, keys, Path(path).parent):
             numbered = number_over_ranks(piece["key"], piece["margin"]) if several else {}
             for block in _blocks({**piece, **numbered}):
                 file.write(_lines(block, names))
@@ -87,17 +84,3 @@ def _cells(column: NDArray[Any]) -> pa.Array:
             printed = ["" if value != value else repr(value) for value in column[other].tolist()]  # noqa: PLR0124 # NaN
             texts = pc.replace_with_mask(texts, pa.array(other), pa.array(printed, pa.string()))
     return texts.cast(pa.binary())  # names may be of another encoding than Arrow's strings
-
-
-def _quoted(names: Sequence[SampleId]) -> list[bytes]:
-    """Cells of ids, with quotes where a CSV needs them."""
-    found = []
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="")
-    for name in names:
-        # with a cell behind it, as in the file: an empty text alone would be quoted
-        writer.writerow((name, 0))
-        found.append(text.getvalue()[:-2].encode("utf-8", "surrogateescape"))
-        text.seek(0)
-        text.truncate()
-    return found

@@ -15,7 +15,8 @@ import numpy as np
 import pyarrow.parquet as pq  # noqa: TID251 # of this package
 
 from aum.parquet.csv_lines import write_csv
-from aum.parquet.parts import COLUMNS, part_name, part_paths, rank_of, read_part, sort_by_id, write_part
+from aum.parquet.names import IdSorter
+from aum.parquet.parts import COLUMNS, part_name, part_paths, rank_of, read_part, write_part
 from aum_core.files import check_arrays
 from aum_core.growing import GrowingArray
 from aum_core.records import RECORD_FIELDS, Columns, RecordLog
@@ -86,6 +87,7 @@ class RecordsOnDisk(RecordLog):
         self._pending = {name: GrowingArray(dtype) for name, dtype in _PENDING.items()}
         self._batch_sizes: list[int] = []  # of the pending records
         self._step = 0  # of the first of these batches
+        self._sorter = IdSorter()
         self._read: tuple[int, Columns] | None = None  # the part that was last read
 
     def append(self, rows: NDArray[np.int64], columns: Columns) -> None:
@@ -107,9 +109,9 @@ class RecordsOnDisk(RecordLog):
             return
         self._folder.mkdir(parents=True, exist_ok=True)
         name = part_name(self._rank, len(self._parts))
-        order, sample_ids = sort_by_id(self._pending["rows"].values, self._sample_ids())
+        order, ids = self._sorter.sort(self._pending["rows"].values, self._sample_ids())
         columns = self._pending_columns()
-        write_part(self._folder / name, sample_ids, {each: columns[each][order] for each in COLUMNS})
+        write_part(self._folder / name, ids, {each: columns[each][order] for each in COLUMNS})
         self._parts.append((name, self._num_pending))
         self._step += len(self._batch_sizes)
         self._batch_sizes.clear()
@@ -126,7 +128,7 @@ class RecordsOnDisk(RecordLog):
     def write_csv(self, path: str | os.PathLike[str]) -> None:
         """Write all records, by sample id (ints before strs) and then by num_measurements, in bounded memory."""
         self.keep()
-        write_csv(path, self.files)
+        write_csv(path, self.files, self._sample_ids())
 
     @property
     def files(self) -> list[Path]:
@@ -145,6 +147,10 @@ class RecordsOnDisk(RecordLog):
 
     def take_arrays(self, arrays: Mapping[str, NDArray[Any]], num_samples: int) -> None:  # noqa: ARG002 # of the base
         """Become the log that gave these arrays, and set aside what was written after; a ValueError changes nothing."""
+        if "parts" not in arrays:
+            raise ValueError(
+                "its records are in the file itself: want aum_core.AUMCalculator, which keeps them in memory"
+            )
         check_arrays(arrays, _SCHEMA)
         names = json.loads(arrays["parts"].tobytes())
         sizes, step = arrays["sizes"].tolist(), arrays["step"].tolist()

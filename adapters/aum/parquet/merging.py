@@ -7,49 +7,29 @@ are texts.
 
 from __future__ import annotations
 
+import tempfile
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa  # noqa: TID251 # of this package
-import pyarrow.compute as pc  # noqa: TID251 # of this package
 import pyarrow.parquet as pq  # noqa: TID251 # of this package
 
-from aum.parquet.parts import COLUMNS, ids_of_table, rank_of
-from aum_core.records import record_order
+from aum.parquet.names import ID_COLUMNS
+from aum.parquet.parts import COLUMNS, rank_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from aum_core.sample_index import SampleId
+    from aum.parquet.names import SampleKeys
 
-__all__ = ["SampleKeys", "merged", "number_over_ranks"]
+__all__ = ["merged", "number_over_ranks"]
 
 _FAN_IN = 128
 _ARRIVAL = ("step", "rank", "place")
-
-
-class SampleKeys:
-    """Keys (K,) int64 of sample ids, in whose order the samples stand, for the parts given."""
-
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self.names: list[SampleId] | None = None
-        """All ids by their keys, ints before strs; None where a key is the id itself."""
-        if any(pq.read_schema(path).field("sample_id").type != pa.int64() for path in paths):
-            self.names = record_order({each for path in paths for each in _different_ids(path)})
-            self._key = {name: i for i, name in enumerate(self.names)}
-
-    def of(self, table: pa.Table) -> NDArray[np.int64]:
-        """Keys of the samples of a sorted table."""
-        if self.names is None:
-            numbers: NDArray[np.int64] = table["sample_id"].to_numpy()
-            return numbers
-        first, lengths = _runs_of_ids(table)
-        keys = [self._key[each] for each in ids_of_table(table.take(first)).tolist()]
-        return np.repeat(np.array(keys, np.int64), lengths)
 
 
 def merged(paths: Sequence[Path], keys: SampleKeys, scratch: Path) -> Iterator[dict[str, NDArray[Any]]]:
@@ -62,7 +42,7 @@ def merged(paths: Sequence[Path], keys: SampleKeys, scratch: Path) -> Iterator[d
     keys : SampleKeys
         Of these parts.
     scratch : path
-        An empty folder. Where there are many parts, some are merged into larger ones there first.
+        Where there are very many parts, they are merged into larger ones first, in a folder in this one.
 
     Yields
     ------
@@ -71,17 +51,20 @@ def merged(paths: Sequence[Path], keys: SampleKeys, scratch: Path) -> Iterator[d
     """
     ranks = {rank_of(path) for path in paths}
     columns = [*COLUMNS] if len(ranks) > 1 else [name for name in COLUMNS if name not in _ARRIVAL]
-    streams = [_Stream(path, ["sample_id", "id_is_int", *columns], keys) for path in paths]
-    number = 0
-    while len(streams) > _FAN_IN:
-        larger = []
-        for start in range(0, len(streams), _FAN_IN):
-            path = scratch / f"{number}.parquet"
-            _write(path, _merge(streams[start : start + _FAN_IN]))
-            larger.append(_Stream(path, ["sample_id", *columns], None))
-            number += 1
-        streams = larger
-    yield from _merge(streams)
+    streams = [_Stream(path, [*ID_COLUMNS, *columns], keys) for path in paths]
+    with ExitStack() as stack:
+        if len(streams) > _FAN_IN:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=".merging-", dir=scratch)))
+        number = 0
+        while len(streams) > _FAN_IN:
+            larger = []
+            for start in range(0, len(streams), _FAN_IN):
+                path = folder / f"{number}.parquet"
+                _write(path, _merge(streams[start : start + _FAN_IN]))
+                larger.append(_Stream(path, ["sample_id", *columns], None))
+                number += 1
+            streams = larger
+        yield from _merge(streams)
 
 
 def number_over_ranks(keys: NDArray[np.int64], margins: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
@@ -173,21 +156,3 @@ def _write(path: Path, pieces: Iterable[dict[str, NDArray[Any]]]) -> None:
             table = pa.table({"sample_id": piece.pop("key"), **piece})
             writer = writer or stack.enter_context(pq.ParquetWriter(path, table.schema, compression="zstd"))
             writer.write_table(table, row_group_size=16_384)
-
-
-def _different_ids(path: Path) -> Iterator[SampleId]:
-    with pq.ParquetFile(path) as file:
-        names = [name for name in ("sample_id", "id_is_int") if name in file.schema_arrow.names]
-        for group in range(file.num_row_groups):
-            table = file.read_row_group(group, names, use_threads=False)
-            yield from ids_of_table(table.take(_runs_of_ids(table)[0])).tolist()
-
-
-def _runs_of_ids(table: pa.Table) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Where the rows of each sample start in a sorted table, and how many they are."""
-    changes = np.zeros(max(len(table) - 1, 0), bool)
-    for name in {"sample_id", "id_is_int"} & set(table.column_names):
-        column = table[name].combine_chunks()
-        changes |= pc.not_equal(column[1:], column[:-1]).to_numpy(zero_copy_only=False)
-    starts = np.flatnonzero(np.r_[True, changes][: len(table)])
-    return starts, np.diff(np.r_[starts, len(table)])

@@ -14,9 +14,8 @@ import numpy as np
 import pyarrow as pa  # noqa: TID251 # of this package
 import pyarrow.parquet as pq  # noqa: TID251 # of this package
 
+from aum.parquet.names import ids_of_table
 from aum_core.files import write_whole
-from aum_core.records import record_order
-from aum_core.sample_index import SampleId, as_ids
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,13 +24,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COLUMNS",
-    "id_columns",
-    "ids_of_table",
     "part_name",
     "part_paths",
     "rank_of",
     "read_part",
-    "sort_by_id",
     "write_part",
 ]
 
@@ -73,36 +69,11 @@ def rank_of(path: Path) -> int:
     return int(found[1])
 
 
-def sort_by_id(rows: NDArray[Any], known: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[np.int64] | list[SampleId]]:
-    """Order (K,) that sorts records by sample id, those of one sample as they come, and the sorted ids.
-
-    Parameters
-    ----------
-    rows : ndarray of shape (K,), integers
-        Of the records' samples in `known`.
-    known : ndarray of shape (N,)
-        All sample ids.
-    """
-    if known.dtype != object:
-        ids = known[rows]
-        order = np.argsort(ids, kind="stable")
-        return order, ids[order]
-    own, which = np.unique(rows, return_inverse=True)
-    names = known[own].tolist()
-    ranked = record_order(names)
-    rank = {name: i for i, name in enumerate(ranked)}
-    ranks = np.array([rank[name] for name in names], np.int64)[which]
-    order = np.argsort(ranks, kind="stable")
-    in_order = np.empty(len(ranked), object)
-    in_order[:] = ranked
-    return order, as_ids(in_order[ranks[order]].tolist())
-
-
-def write_part(path: Path, sample_ids: NDArray[np.int64] | list[SampleId], columns: dict[str, NDArray[Any]]) -> None:
-    """Write a part that is there whole or not at all; `columns` are those of `COLUMNS`."""
+def write_part(path: Path, ids: dict[str, pa.Array], columns: dict[str, NDArray[Any]]) -> None:
+    """Write a part that is there whole or not at all: id columns, and those of `COLUMNS`, sorted."""
     others = {name: pa.array(columns[name].astype(dtype, copy=False)) for name, dtype in COLUMNS.items()}
-    table = pa.table({**id_columns(sample_ids), **others})
-    ids = "DELTA_BINARY_PACKED" if isinstance(sample_ids, np.ndarray) else "DELTA_BYTE_ARRAY"
+    table = pa.table({**ids, **others})
+    encoding = "DELTA_BINARY_PACKED" if ids["sample_id"].type == pa.int64() else "DELTA_BYTE_ARRAY"
     with write_whole(path, "wb") as file:
         pq.write_table(
             table,
@@ -110,7 +81,7 @@ def write_part(path: Path, sample_ids: NDArray[np.int64] | list[SampleId], colum
             compression="zstd",
             compression_level=3,
             use_dictionary=[name for name in others if name not in _FLOATS],
-            column_encoding={"sample_id": ids, **dict.fromkeys(_FLOATS, "BYTE_STREAM_SPLIT")},
+            column_encoding={"sample_id": encoding, **dict.fromkeys(_FLOATS, "BYTE_STREAM_SPLIT")},
             row_group_size=_GROUP_ROWS,
         )
 
@@ -121,34 +92,3 @@ def read_part(path: Path) -> dict[str, NDArray[Any]]:
     columns = {name: table[name].to_numpy() for name in COLUMNS}
     made = np.lexsort((columns["place"], columns["step"]))
     return {name: column[made] for name, column in {"sample_id": ids_of_table(table), **columns}.items()}
-
-
-def ids_of_table(table: pa.Table) -> NDArray[Any]:
-    """Sample ids of a table (K,): int64, or objects (int and str)."""
-    column = table["sample_id"]
-    if column.type == pa.int64():
-        numbers: NDArray[Any] = column.to_numpy()
-        return numbers
-    texts = column.to_pylist()
-    if pa.types.is_binary(column.type):
-        texts = [text.decode("utf-8", "surrogatepass") for text in texts]
-    if "id_is_int" in table.column_names:
-        kinds = table["id_is_int"].to_pylist()
-        texts = [int(text) if is_int else text for text, is_int in zip(texts, kinds, strict=True)]
-    ids = np.empty(len(texts), object)
-    ids[:] = texts
-    return ids
-
-
-def id_columns(ids: NDArray[np.int64] | list[SampleId]) -> dict[str, pa.Array]:
-    """Give checked ids as the columns of a part that hold them."""
-    if isinstance(ids, np.ndarray):
-        return {"sample_id": pa.array(ids)}
-    is_int = [not isinstance(each, str) for each in ids]
-    texts = list(map(str, ids)) if any(is_int) else ids
-    kinds = {"id_is_int": pa.array(is_int)} if any(is_int) else {}
-    try:
-        return {"sample_id": pa.array(texts, pa.string()), **kinds}
-    except UnicodeEncodeError:  # file names of another encoding, which Parquet's own strings cannot hold
-        encoded = [str(text).encode("utf-8", "surrogatepass") for text in texts]
-        return {"sample_id": pa.array(encoded, pa.binary()), **kinds}

@@ -12,7 +12,8 @@ import pyarrow.parquet as pq  # noqa: TID251 # of this package
 
 from aum.parquet.csv_lines import write_csv
 from aum.parquet.merging import number_over_ranks
-from aum.parquet.parts import COLUMNS, id_columns, part_paths, rank_of
+from aum.parquet.names import id_columns
+from aum.parquet.parts import COLUMNS, part_paths, rank_of
 from aum_core.sample_index import as_ids
 
 if TYPE_CHECKING:
