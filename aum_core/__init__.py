@@ -13,7 +13,7 @@ from aum_core.mislabeled import find_mislabeled
 from aum_core.noise import flip_ambiguous, flip_by_matrix, flip_pairs, flip_uniform
 from aum_core.one_run import find_by_posterior
 from aum_core.posterior import NoisePosterior, noise_posterior
-from aum_core.records import AUMRecord, RecordLog
+from aum_core.records import AUMRecord, RecordLog, RecordsInMemory
 from aum_core.sample_index import SampleIndex
 from aum_core.scores import Scores
 from aum_core.tables import read_aum_values
@@ -38,6 +38,7 @@ __all__ = [
     "Ranking",
     "RankingCut",
     "RecordLog",
+    "RecordsInMemory",
     "SampleIndex",
     "Scores",
     "ThresholdPlan",

@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import math
+import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
 
 import numpy as np
 
 from aum_core._version import __version__
 from aum_core.backend import NumpyBackend
-from aum_core.files import write_json
+from aum_core.files import load_arrays, save_arrays, write_json
 from aum_core.growing import on_disk
 from aum_core.margins import Margins, TargetError, check_targets
-from aum_core.records import RECORD_FIELDS, AUMRecord, Columns, RecordLog
+from aum_core.records import RECORD_FIELDS, AUMRecord, Columns, RecordsInMemory
 from aum_core.sample_index import as_ids, id_list
 from aum_core.score_tables import write_scores
 from aum_core.scores import Scores
-from aum_core.tables import write_aum_values, write_full_records
+from aum_core.tables import write_aum_values
 from aum_core.totals import Totals
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable, Iterable, Iterator
 
     from numpy.typing import NDArray
@@ -33,10 +34,13 @@ if TYPE_CHECKING:
     from aum_core.backend import Backend
     from aum_core.epoch_sums import EpochSums
     from aum_core.posterior import NoisePosterior
+    from aum_core.records import RecordLog, SampleIds
     from aum_core.sample_index import SampleId
 
 __all__ = ["AUMCalculator", "KeepPosterior", "NonFinite", "Observer"]
 
+_KIND = "aum calculator, version 1"
+_ALWAYS_SAVED = ("save_dir", "compressed", "nonfinite")
 _HOST_SEQUENCES = (list, tuple, str, bytes)
 NonFinite = Literal["leave_out", "raise", "propagate"]
 KeepPosterior = bool | Literal["on_disk"]
@@ -91,6 +95,9 @@ class AUMCalculator:
     noise_posterior : bool or "on_disk", default False
         Whether to keep what `noise_posterior` needs: 8 bytes for each sample and class, in memory or in a file in
         `save_dir` that has no name and is gone with the calculator.
+    log : callable, optional
+        Makes the `RecordLog` of a calculator that is not compressed, given a function that gives the sample ids by
+        row. By default records stay in memory; the adapters write them to disk.
 
     Examples
     --------
@@ -114,6 +121,7 @@ class AUMCalculator:
         nonfinite: NonFinite = "leave_out",
         scores: Iterable[str] = (),
         noise_posterior: KeepPosterior = False,
+        log: Callable[[SampleIds], RecordLog] | None = None,
     ) -> None:
         if nonfinite not in ("leave_out", "raise", "propagate"):
             raise ValueError(f"nonfinite: {nonfinite!r}, want 'leave_out', 'raise' or 'propagate'")
@@ -122,9 +130,9 @@ class AUMCalculator:
         self._backend: Backend = backend or NumpyBackend()
         self._nonfinite = nonfinite
         self._totals = Totals()
-        self._log = None if compressed else RecordLog(self._sample_ids)
+        self._log = None if compressed else (log or RecordsInMemory)(self._sample_ids)
         self._observers: list[Observer] = []
-        self._scores = self._make_scores(scores, noise_posterior)
+        self._scores, self._keep_posterior = self._make_scores(scores, noise_posterior), noise_posterior
 
     @property
     def totals(self) -> Totals:
@@ -315,7 +323,7 @@ class AUMCalculator:
             rows = self._totals.find(as_ids(totals.sample_ids))
             self._scores.add_epoch(rows, epoch.measured()[1])
 
-    def finalize(self, save_dir: str | os.PathLike[str] | None = None) -> None:
+    def finalize(self, save_dir: str | os.PathLike[str] | None = None, *, full_csv: bool = True) -> None:
         """Write the files of the run: each appears whole or not at all.
 
         ``totals.npz`` (the state), ``aum_values.csv`` (the ranking, best first), ``full_aum_records.csv`` (only
@@ -326,18 +334,98 @@ class AUMCalculator:
         Parameters
         ----------
         save_dir : str or path, optional
-            Another folder than the calculator's own.
+            Another folder than the calculator's own. Parts of a log on disk stay in their own.
+        full_csv : bool, default True
+            False leaves ``full_aum_records.csv`` out.
         """
         folder = Path(save_dir or self.save_dir)
         folder.mkdir(parents=True, exist_ok=True)
         self._totals.save(folder / "totals.npz")
         self._write_ranking(folder / "aum_values.csv", self._totals.sample_ids, self._totals.aums)
         if self._log is not None:
-            write_full_records(folder / "full_aum_records.csv", self._log)
+            self._log.keep()
+            if full_csv:
+                self._log.write_csv(folder / "full_aum_records.csv")
         told = self.describe()
         if self._scores is not None:
             told["scores"] = write_scores(folder, self._totals, self.scores)
         write_json(folder / "run.json", told)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Save the state to an ``.npz`` file, without pickle, whole or not at all.
+
+        Of a log on disk the file names the parts that belong to it; what was still in memory becomes one first.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> folder = tempfile.mkdtemp()
+        >>> calculator = AUMCalculator(folder)
+        >>> calculator.accumulate([[2.0, 0.5]], [0], ["cat.png"])
+        >>> calculator.save(folder + "/aum.npz")
+        >>> AUMCalculator.load(folder + "/aum.npz").counts["cat.png"]
+        1
+        """
+        save_arrays(path, _KIND, self._to_arrays())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], save_dir: str | os.PathLike[str] | None = None, **options: Any) -> Self:
+        """Load what `save` saved: a calculator that goes on to the same bits.
+
+        Parts of a log on disk that were written after `save` are not of this calculator: they are set aside.
+
+        Parameters
+        ----------
+        path : str or path
+        save_dir : str or path, optional
+            Folder of the files, where it has another name by now.
+        **options
+            Those that a file does not hold, such as `backend`.
+
+        Raises
+        ------
+        ValueError
+            Where the file is truncated, foreign, or contradicts itself or the parts on disk.
+        """
+        arrays = load_arrays(path, _KIND)
+        try:
+            saved = _options_from(arrays)
+            calculator = cls(save_dir or saved.pop("save_dir"), **(saved | options))
+            calculator._take_arrays(arrays)
+        except ValueError as error:
+            raise ValueError(f"{os.fspath(path)}: cannot be taken up: {error}") from error
+        return calculator
+
+    def _to_arrays(self) -> dict[str, NDArray[Any]]:
+        """The state in one-dimensional arrays, the name of each led by that of the part it is of."""
+        options = {"save_dir": os.fspath(self.save_dir), **self._options()}
+        parts = {"totals": self._totals.to_arrays()}
+        if self._log is not None:
+            parts["records"] = self._log.to_arrays()
+        if self._scores is not None:
+            parts["scores"] = self.scores.to_arrays()
+        arrays = {f"{part}.{name}": array for part, each in parts.items() for name, array in each.items()}
+        return {"options": np.frombuffer(json.dumps(options).encode(), np.uint8), **arrays}
+
+    def _take_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Become the calculator that gave these arrays; a ValueError changes nothing."""
+        parts: dict[str, dict[str, NDArray[Any]]] = {}
+        for name, array in arrays.items():
+            part, _, own = name.partition(".")
+            parts.setdefault(part, {})[own] = array
+        kept = {"records": self._log, "scores": self._scores}
+        wanted = {"options", "totals", *(name for name, part in kept.items() if part is not None)}
+        if set(parts) != wanted:
+            raise ValueError(f"it has {sorted(parts)}, want {sorted(wanted)}: the options are {self._options()}")
+        totals = Totals.from_arrays(parts["totals"])
+        scores = self._scores
+        if scores is not None:
+            scores = scores.taken_from(parts["scores"])
+            if scores.num_rows != len(totals):
+                raise ValueError(f"it has scores of {scores.num_rows} samples and totals of {len(totals)}")
+        if self._log is not None:
+            self._log.take_arrays(parts["records"], len(totals))
+        self._totals, self._scores = totals, scores
 
     def describe(self) -> dict[str, Any]:
         """Tell what was measured and how, as ``run.json`` has it."""
@@ -348,8 +436,14 @@ class AUMCalculator:
             "measurements": self._totals.measurements,
             "measurements_per_sample": self._totals.measurements_per_sample(),
             "left_out": self._totals.left_out,
-            "options": {"compressed": self.compressed, "nonfinite": self._nonfinite},
+            "options": self._options(),
         }
+
+    def _options(self) -> dict[str, Any]:
+        options = {"compressed": self.compressed, "nonfinite": self._nonfinite}
+        if self._scores is None:
+            return options
+        return {**options, "scores": list(self._scores.names), "noise_posterior": self._keep_posterior}
 
     @staticmethod
     def records_to_df(records: Iterable[AUMRecord]) -> Any:
@@ -366,6 +460,8 @@ class AUMCalculator:
 
     def _update(self, batch: _Batch, targets: Any) -> dict[SampleId, AUMRecord]:
         if not len(batch.ids):
+            if self._log is not None:
+                self._log.pass_batch()
             return {}
         target_logit = self._backend.to_numpy(targets).reshape(-1)
         kept_ids, kept_margins = batch.kept_part()
@@ -520,6 +616,13 @@ class AUMCalculator:
         all_aums[seen] = self._totals.sums[rows[seen]] / all_counts[seen]
         all_counts[batch.kept], all_aums[batch.kept] = counts, aums
         return all_counts, all_aums
+
+
+def _options_from(arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+    options = json.loads(arrays.get("options", np.empty(0)).tobytes())
+    if not isinstance(options, dict) or set(options) - {"scores", "noise_posterior"} != {*_ALWAYS_SAVED}:
+        raise ValueError(f"options are {options}")
+    return options
 
 
 def _all_finite(values: NDArray[Any]) -> bool:

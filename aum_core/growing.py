@@ -85,6 +85,16 @@ class GrowingArray:
         self._buffer[self._size : end] = 0
         self._size, self.values = end, self._buffer[:end]
 
+    def clear(self) -> None:
+        """Take all values out; the room stays."""
+        self._size, self.values = 0, self._buffer[:0]
+
+    def fill(self, values: NDArray[Any]) -> None:
+        """Overwrite the whole filled part with as many `values`, 1-D and of the same dtype."""
+        if values.dtype != self.values.dtype or values.shape != (self.values.size,):
+            raise ValueError(f"{values.dtype} of shape {values.shape}, want {self.values.size} {self.values.dtype}")
+        self.values[:] = values.reshape(self.values.shape)
+
     def _make_room(self, size: int, dtype: np.dtype[Any]) -> None:
         if size <= len(self._buffer) and dtype == self._buffer.dtype:
             return

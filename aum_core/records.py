@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
+from aum_core.files import check_arrays
 from aum_core.growing import GrowingArray
+from aum_core.tables import in_parts, write_pieces
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    import os
+    from collections.abc import Iterable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
     from aum_core.sample_index import SampleId
 
-__all__ = ["RECORD_FIELDS", "AUMRecord", "Columns", "RecordLog", "record_order"]
+__all__ = [
+    "RECORD_FIELDS",
+    "AUMRecord",
+    "Columns",
+    "RecordLog",
+    "RecordsInMemory",
+    "SampleIds",
+    "make_records",
+    "record_order",
+]
 
 
 @dataclass
@@ -54,6 +67,21 @@ RECORD_FIELDS = tuple(field.name for field in fields(AUMRecord))
 Columns = dict[str, "NDArray[Any]"]
 """Columns of records by the names of `RECORD_FIELDS`, each (K,)."""
 
+SampleIds = Callable[[], "NDArray[Any]"]
+"""Gives the ids (N,) of all samples by their row in the totals."""
+
+_AT_ONCE = 4096
+_SCHEMA = {
+    "sample_id": "int32",  # rows
+    "num_measurements": "int32",
+    "target_logit": "int32",
+    "target_val": "float32 or float64",
+    "other_logit": "int32",
+    "other_val": "float32 or float64",
+    "margin": "float32 or float64",
+    "aum": "float64",
+}
+
 
 def record_order(sample_ids: Iterable[SampleId]) -> list[SampleId]:
     """Sort different sample ids as the files do: ints before strs, each in their own order.
@@ -67,10 +95,61 @@ def record_order(sample_ids: Iterable[SampleId]) -> list[SampleId]:
 
 
 class RecordLog(Sequence[AUMRecord]):
-    """All records of a run in the order they were made: a sequence of `AUMRecord`, 36 bytes each in memory.
+    """Where a calculator keeps its records: to be read, a sequence of `AUMRecord` in the order they were made.
 
-    The records of float64 logits take 48 bytes. Records are made when asked for; sample ids are those of the
-    totals that the rows belong to.
+    Records are made when asked for. `RecordsInMemory` is the engine's own; `aum.parquet.RecordsOnDisk` is used by the
+    frameworks.
+    """
+
+    @abstractmethod
+    def append(self, rows: NDArray[np.int64], columns: Columns) -> None:
+        """Add the records of a batch: their rows in the totals, and their other columns."""
+
+    @abstractmethod
+    def pass_batch(self) -> None:
+        """Take note of a batch without samples."""
+
+    @abstractmethod
+    def columns(self, positions: slice = slice(None)) -> Columns:
+        """Columns of the records at `positions`, all of them by default."""
+
+    @abstractmethod
+    def keep(self) -> None:
+        """Bring what was logged to where it outlasts the process, if there is such a place."""
+
+    @abstractmethod
+    def write_csv(self, path: str | os.PathLike[str]) -> None:
+        """Write all records, by sample id (ints before strs) and then by num_measurements."""
+
+    @abstractmethod
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """The state as arrays of numbers, for a file or a framework's checkpoint."""
+
+    @abstractmethod
+    def take_arrays(self, arrays: Mapping[str, NDArray[Any]], num_samples: int) -> None:
+        """Become the log that gave these arrays, with rows below `num_samples`; a ValueError changes nothing."""
+
+    @overload
+    def __getitem__(self, position: int) -> AUMRecord: ...
+    @overload
+    def __getitem__(self, position: slice) -> list[AUMRecord]: ...
+    def __getitem__(self, position: int | slice) -> AUMRecord | list[AUMRecord]:
+        """Records at a position or a slice, as of a list."""
+        if isinstance(position, slice):
+            return make_records(self.columns(position))
+        at = range(len(self))[position]  # negative positions and IndexError as a list has them
+        return make_records(self.columns(slice(at, at + 1)))[0]
+
+    def __iter__(self) -> Iterator[AUMRecord]:
+        for start in range(0, len(self), _AT_ONCE):
+            yield from self[start : start + _AT_ONCE]
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self)} records)"
+
+
+class RecordsInMemory(RecordLog):
+    """Records in columns, 36 bytes each, or 48 of float64 logits; sample ids are those of the totals.
 
     Parameters
     ----------
@@ -78,31 +157,49 @@ class RecordLog(Sequence[AUMRecord]):
         Gives the ids (N,) by row.
     """
 
-    def __init__(self, sample_ids: Callable[[], NDArray[Any]]) -> None:
+    def __init__(self, sample_ids: SampleIds) -> None:
         self._sample_ids = sample_ids
-        self._columns = {
-            "sample_id": GrowingArray(np.int32),  # rows
-            "num_measurements": GrowingArray(np.int32),
-            "target_logit": GrowingArray(np.int32),
-            "target_val": GrowingArray(np.float32),
-            "other_logit": GrowingArray(np.int32),
-            "other_val": GrowingArray(np.float32),
-            "margin": GrowingArray(np.float32),
-            "aum": GrowingArray(np.float64),
-        }
+        self._columns = {name: GrowingArray(dtypes.partition(" ")[0]) for name, dtypes in _SCHEMA.items()}
 
     def append(self, rows: NDArray[np.int64], columns: Columns) -> None:
-        """Add records: their rows in the totals, and their other columns."""
+        """Add the records of a batch: their rows in the totals, and their other columns."""
         for name, column in self._columns.items():
             column.append(rows if name == "sample_id" else columns[name])
+
+    def pass_batch(self) -> None:
+        """Do nothing: batches are not told apart."""
 
     def columns(self, positions: slice | NDArray[np.intp] = slice(None)) -> Columns:
         """Columns of the records at `positions`, all of them by default."""
         columns = {name: column.values[positions] for name, column in self._columns.items()}
         return {**columns, "sample_id": self._sample_ids()[columns["sample_id"]]}
 
-    def sorted_positions(self) -> NDArray[np.intp]:
-        """Positions of the records sorted by sample id (ints before strs), then num_measurements."""
+    def keep(self) -> None:
+        """Do nothing: they are kept where the calculator is saved."""
+
+    def write_csv(self, path: str | os.PathLike[str]) -> None:
+        """Write all records, by sample id (ints before strs) and then by num_measurements."""
+        write_pieces(path, RECORD_FIELDS, map(self.columns, in_parts(self._sorted_positions())))
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """The columns, with rows for sample ids."""
+        return {name: column.values for name, column in self._columns.items()}
+
+    def take_arrays(self, arrays: Mapping[str, NDArray[Any]], num_samples: int) -> None:
+        """Become the log that gave these arrays, with rows below `num_samples`; a ValueError changes nothing."""
+        if "parts" in arrays:
+            raise ValueError("its records are on disk: want the calculator of a framework, such as aum.torch's")
+        check_arrays(arrays, _SCHEMA)
+        rows = arrays["sample_id"]
+        if {len(each) for each in arrays.values()} != {len(rows)}:
+            raise ValueError("the columns of the records are not of one length")
+        if len(rows) and not 0 <= rows.min() <= rows.max() < num_samples:
+            raise ValueError("a record is of no sample of the totals")
+        for name, values in arrays.items():
+            self._columns[name] = GrowingArray(values.dtype)
+            self._columns[name].append(values)
+
+    def _sorted_positions(self) -> NDArray[np.intp]:
         ids = self._sample_ids()
         ranks = np.empty(len(ids), np.int64)
         if ids.dtype == object:
@@ -114,23 +211,6 @@ class RecordLog(Sequence[AUMRecord]):
 
     def __len__(self) -> int:
         return len(self._columns["aum"])
-
-    @overload
-    def __getitem__(self, position: int) -> AUMRecord: ...
-    @overload
-    def __getitem__(self, position: slice) -> list[AUMRecord]: ...
-    def __getitem__(self, position: int | slice) -> AUMRecord | list[AUMRecord]:
-        if isinstance(position, slice):
-            return make_records(self.columns(position))
-        at = range(len(self))[position]  # negative positions and IndexError as a list has them
-        return make_records(self.columns(slice(at, at + 1)))[0]
-
-    def __iter__(self) -> Iterator[AUMRecord]:
-        for start in range(0, len(self), 4096):
-            yield from self[start : start + 4096]
-
-    def __repr__(self) -> str:
-        return f"RecordLog({len(self)} records of {len(self._sample_ids())} samples)"
 
 
 def make_records(columns: Columns) -> list[AUMRecord]:

@@ -275,7 +275,7 @@ class Scores(Mapping[str, "NDArray[np.float64]"]):
             self._window.include(other._window, rows)
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
-        """Give the whole state as arrays by name."""
+        """Give the whole state as 1-D arrays by name."""
         window = self._window
         told = {
             "names": self.names,
@@ -286,7 +286,7 @@ class Scores(Mapping[str, "NDArray[np.float64]"]):
         arrays = {"told": np.frombuffer(json.dumps(told).encode(), np.uint8), "labels": self._labels.values}
         arrays |= {f"column{place}": each.values for place, each in enumerate(self._columns())}
         if self._softmax is not None:
-            arrays["softmax"] = self._softmax.values
+            arrays["softmax"] = self._softmax.values.reshape(-1)
         return arrays if window is None else arrays | window.to_arrays()
 
     @classmethod
@@ -302,18 +302,24 @@ class Scores(Mapping[str, "NDArray[np.float64]"]):
             told = json.loads(arrays["told"].tobytes())
             scores = cls(told["names"], noise_posterior=told["noise_posterior"], allocate=allocate)
             scores.grow(len(arrays["labels"]))
-            scores._labels.values[:] = arrays["labels"]
+            scores._labels.fill(arrays["labels"])
             for place, each in enumerate(scores._columns()):
-                _fill(each, arrays[f"column{place}"])
+                each.fill(arrays[f"column{place}"])
             if told["num_classes"] is not None:
                 scores._open(told["num_classes"])
             if scores._softmax is not None:
-                _fill(scores._softmax, arrays["softmax"])
+                scores._softmax.fill(arrays["softmax"])
             if scores._window is not None:
                 scores._window.fill(told["window"], arrays)
-        except (KeyError, TypeError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"scores: their arrays contradict each other ({error})") from error
         return scores
+
+    def taken_from(self, arrays: Mapping[str, NDArray[Any]]) -> Scores:
+        """Scores of the same kind as these, with the state in `arrays`; these stay as they are."""
+        taken = Scores.from_arrays(arrays, self._allocate)
+        self._check_same_kind(taken)
+        return taken
 
     def _columns(self) -> list[GrowingArray]:
         """All columns (N,) that add up, in a fixed order."""
@@ -367,12 +373,6 @@ class Scores(Mapping[str, "NDArray[np.float64]"]):
             block /= block.sum(axis=1, keepdims=True)  # each softmax has added 1
             margins[rows] = compute_margins(block, labels[rows]).margin
         return margins
-
-
-def _fill(array: GrowingArray, values: NDArray[Any]) -> None:
-    if values.shape != array.values.shape:
-        raise ValueError(f"scores: an array of shape {values.shape}, want {array.values.shape}")
-    array.values[:] = values
 
 
 def _agreement(epoch: Epoch) -> float:

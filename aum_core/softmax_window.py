@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["SoftmaxWindow", "add_by_row"]
 
 _FIRST_EPOCHS = 3
+_ARRAYS = ("inside", "counts", "in_progress")
 
 
 class SoftmaxWindow:
@@ -112,8 +113,10 @@ class SoftmaxWindow:
         return {name: getattr(self, name) for name in names}
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
-        """The arrays by name."""
-        return {f"window_{name}": getattr(self, name).values for name in ("inside", "counts", "in_progress")}
+        """The arrays by name, 1-D."""
+        return {
+            f"window_{name}": getattr(self, name).values.reshape(-1) for name in ("inside", "counts", "in_progress")
+        }
 
     def fill(self, told: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
         """Take what `told` and `to_arrays` gave; the rows are there already."""
@@ -121,11 +124,8 @@ class SoftmaxWindow:
             setattr(self, name, told[name])
         if not self.is_open:
             self.in_progress = GrowingArray(np.float32, self.num_classes)
-        for name in ("inside", "counts", "in_progress"):
-            values, found = getattr(self, name).values, arrays[f"window_{name}"]
-            if found.shape != values.shape:
-                raise ValueError(f"scores: window_{name} of shape {found.shape}, want {values.shape}")
-            values[:] = found
+        for name in _ARRAYS:
+            getattr(self, name).fill(arrays[f"window_{name}"])
 
     def _takes(self, agreement: float) -> bool:
         return self.early_noise is None or agreement <= 1 - self.early_noise

@@ -8,17 +8,14 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from aum_core.files import write_whole
-from aum_core.records import RECORD_FIELDS
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from aum_core.records import RecordLog
-
-__all__ = ["ranked", "read_aum_values", "write_aum_values", "write_full_records", "write_table"]
+__all__ = ["in_parts", "ranked", "read_aum_values", "write_aum_values", "write_pieces", "write_table"]
 
 _LINES = 65_536
 
@@ -39,14 +36,15 @@ def ranked(aums: NDArray[np.float64]) -> NDArray[np.intp]:
     return np.argsort(-aums, kind="stable")
 
 
-def write_full_records(path: str | os.PathLike[str], log: RecordLog) -> None:
-    """Write all records, by sample id (ints before strs) and then by num_measurements."""
-    order = log.sorted_positions()
+def write_pieces(
+    path: str | os.PathLike[str], names: Sequence[str], pieces: Iterable[Mapping[str, NDArray[Any]]]
+) -> None:
+    """Write a table that comes in pieces: columns by `names`, each (K,)."""
     with write_whole(path) as file:
         lines = _writer(file)
-        lines.writerow(RECORD_FIELDS)
-        for part in _parts(order):
-            lines.writerows(_lines(list(log.columns(part).values())))
+        lines.writerow(names)
+        for piece in pieces:
+            lines.writerows(_lines([piece[name] for name in names]))
 
 
 def write_table(path: str | os.PathLike[str], columns: dict[str, NDArray[Any]], order: NDArray[np.intp]) -> None:
@@ -54,7 +52,7 @@ def write_table(path: str | os.PathLike[str], columns: dict[str, NDArray[Any]], 
     with write_whole(path) as file:
         lines = _writer(file)
         lines.writerow(columns)
-        for part in _parts(order):
+        for part in in_parts(order):
             lines.writerows(_lines([column[part] for column in columns.values()]))
 
 
@@ -92,7 +90,8 @@ def _writer(file: IO[str]) -> Any:
     return csv.writer(file, lineterminator="\n")
 
 
-def _parts(order: NDArray[np.intp]) -> Iterator[NDArray[np.intp]]:
+def in_parts(order: NDArray[np.intp]) -> Iterator[NDArray[np.intp]]:
+    """Cut an order (N,) into parts of which the lines fit the memory."""
     for start in range(0, len(order), _LINES):
         yield order[start : start + _LINES]
 

@@ -381,6 +381,7 @@ class AUMCalculator(aum_core.AUMCalculator):
             nonfinite=nonfinite,
             scores=scores,
             noise_posterior=noise_posterior,
+            log=None if compressed else _log_on_disk(save_dir),
         )
 
 
@@ -392,6 +393,12 @@ find_mislabeled = partial(aum_core.find_mislabeled, calculator=AUMCalculator)
 
 A compiled training function ends with ``calculator.add_totals(to_totals(state))``.
 """
+
+
+def _log_on_disk(save_dir: str | os.PathLike[str]) -> Any:
+    from aum.parquet import RecordsOnDisk  # noqa: PLC0415 # pyarrow is for those who keep records
+
+    return partial(RecordsOnDisk, save_dir=save_dir, rank=jax.process_index(), num_ranks=jax.process_count())
 
 
 def _checked(logits: Any, targets: Any) -> tuple[Any, Any]:

@@ -312,6 +312,7 @@ class AUMCalculator(aum_core.AUMCalculator):
             nonfinite=nonfinite,
             scores=scores,
             noise_posterior=noise_posterior,
+            log=None if compressed else _log_on_disk(save_dir),
         )
 
     def update(self, logits: Any, targets: Any, sample_ids: Any) -> dict[SampleId, AUMRecord]:
@@ -333,6 +334,12 @@ find_mislabeled = partial(aum_core.find_mislabeled, calculator=AUMCalculator)
 
 A training function that measures with an `AUMState` ends with ``calculator.add_totals(state.to_totals())``.
 """
+
+
+def _log_on_disk(save_dir: str | os.PathLike[str]) -> Any:
+    from aum.parquet import RecordsOnDisk  # noqa: PLC0415 # pyarrow is for those who keep records
+
+    return partial(RecordsOnDisk, save_dir=save_dir)
 
 
 def _require_eager(method: str) -> None:

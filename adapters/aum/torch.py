@@ -28,7 +28,7 @@ from aum._torch_ranks import finalize_ranks, mark_padding, merge_ranks, several_
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     import numpy as np
     from numpy.typing import NDArray
@@ -116,6 +116,7 @@ class AUMCalculator(aum_core.AUMCalculator):
             nonfinite=nonfinite,
             scores=scores,
             noise_posterior=noise_posterior,
+            log=None if compressed else _log_on_disk(save_dir),
         )
 
     def update(self, logits: Any, targets: Any, sample_ids: Any) -> dict[SampleId, AUMRecord]:
@@ -132,7 +133,9 @@ class AUMCalculator(aum_core.AUMCalculator):
             return
         super().accumulate(logits, targets, sample_ids)
 
-    def finalize(self, save_dir: str | os.PathLike[str] | None = None, *, merge: bool = True) -> None:
+    def finalize(
+        self, save_dir: str | os.PathLike[str] | None = None, *, full_csv: bool = True, merge: bool = True
+    ) -> None:
         """Write the files of the run; see `aum_core.AUMCalculator.finalize`.
 
         Where `torch.distributed` runs several ranks, every rank must call it. Each writes its own
@@ -142,6 +145,8 @@ class AUMCalculator(aum_core.AUMCalculator):
         ----------
         save_dir : str or path, optional
             Another folder than the calculator's own.
+        full_csv : bool, default True
+            False leaves records in their part files alone.
         merge : bool, default True
             False writes the files of this rank alone, as if there were no others.
 
@@ -154,7 +159,35 @@ class AUMCalculator(aum_core.AUMCalculator):
         if merge and several_ranks():
             finalize_ranks(self, Path(save_dir or self.save_dir))
         else:
-            super().finalize(save_dir)
+            super().finalize(save_dir, full_csv=full_csv)
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """The state in tensors, for `torch.save` beside those of model and optimiser.
+
+        Of a log on disk it names the parts that belong to it; what was still in memory becomes one first.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> calculator = AUMCalculator(tempfile.mkdtemp())
+        >>> calculator.accumulate(torch.tensor([[2.0, 0.5]]), torch.tensor([0]), ["cat.png"])
+        >>> resumed = AUMCalculator(tempfile.mkdtemp())
+        >>> resumed.load_state_dict(calculator.state_dict())
+        >>> resumed.counts["cat.png"]
+        1
+        """
+        return {name: torch.from_numpy(array.copy()) for name, array in self._to_arrays().items()}
+
+    def load_state_dict(self, state_dict: Mapping[str, torch.Tensor]) -> None:
+        """Go on from a `state_dict`, to the same bits; parts of a log on disk that were written after it are set aside.
+
+        Raises
+        ------
+        ValueError
+            Where it contradicts itself or the parts on disk, or is of a calculator with another `compressed`; this one
+            is as before.
+        """
+        self._take_arrays({name: tensor.numpy(force=True) for name, tensor in state_dict.items()})
 
 
 class DatasetWithIndex(aum_core.DatasetWithIndex, Dataset[Any]):
@@ -174,6 +207,15 @@ find_by_posterior = partial(aum_core.find_by_posterior, calculator=AUMCalculator
 
 find_mislabeled = partial(aum_core.find_mislabeled, calculator=AUMCalculator)
 """`aum_core.find_mislabeled` with calculators that take tensors."""
+
+
+def _log_on_disk(save_dir: str | os.PathLike[str]) -> Any:
+    from aum.parquet import RecordsOnDisk  # noqa: PLC0415 # pyarrow is for those who keep records
+
+    group = torch.distributed
+    if group.is_available() and group.is_initialized():
+        return partial(RecordsOnDisk, save_dir=save_dir, rank=group.get_rank(), num_ranks=group.get_world_size())
+    return partial(RecordsOnDisk, save_dir=save_dir)
 
 
 def _outside_the_graph(function: Any) -> Any:

@@ -341,7 +341,8 @@ def test_finalize_into_another_folder(framework, batch, tmp_path):
     calculator = framework.AUMCalculator(tmp_path / "own", compressed=False)
     calculator.update(*batch)
     calculator.finalize(save_dir=tmp_path / "other")
-    assert not (tmp_path / "own").exists()
+    left = [each.name for each in (tmp_path / "own").glob("*")]
+    assert left == ([] if framework.name == "numpy" else ["records"])  # where they were logged
     with open(tmp_path / "other/full_aum_records.csv", newline="") as file:
         rows = list(csv.reader(file))
     assert rows[0] == [

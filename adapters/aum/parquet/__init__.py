@@ -1,0 +1,22 @@
+"""The records of a run on disk, as Parquet: written while it trains, read by whatever reads Parquet.
+
+A run's records outgrow the memory long before its totals do. So they go to part files of about a million, each of which
+is there whole or not at all, and memory is bounded by one part whatever the length of the run. The calculators of the
+frameworks do this by themselves where ``compressed=False``; `read_records` is for afterwards.
+"""
+
+from __future__ import annotations
+
+try:
+    import pyarrow as pa  # noqa: F401, TID251 # the one package that may, beside the command
+except ModuleNotFoundError as error:
+    if error.name != "pyarrow":
+        raise
+    raise ModuleNotFoundError(
+        "records on disk (compressed=False) need pyarrow: pip install pyarrow", name="pyarrow"
+    ) from error
+
+from aum.parquet.log import RecordsOnDisk
+from aum.parquet.reading import RecordFiles, read_records
+
+__all__ = ["RecordFiles", "RecordsOnDisk", "read_records"]

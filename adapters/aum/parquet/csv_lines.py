@@ -1,0 +1,86 @@
+"""Records as the lines of ``full_aum_records.csv``: the bytes that pandas writes, an array of them at a time.
+
+Arrow prints a float64 with the same digits as Python, and in another form where it is small, large or whole. Those go
+to Python, the rest does not, which is several times faster.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa  # noqa: TID251 # of this package
+import pyarrow.compute as pc  # noqa: TID251 # of this package
+import pyarrow.parquet as pq  # noqa: TID251 # of this package
+
+from aum.parquet.merging import merged, number_over_ranks
+from aum.parquet.names import SampleKeys
+from aum.parquet.parts import rank_of
+from aum.parquet.progress import Progress
+from aum_core.files import write_whole
+from aum_core.records import RECORD_FIELDS
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+__all__ = ["write_csv"]
+
+_LINES = 65_536
+_SAME_FORM = 1e-4, 1e10
+
+
+def write_csv(path: str | os.PathLike[str], parts: Sequence[Path], sample_ids: NDArray[Any] | None = None) -> None:
+    """Write the records of parts, by sample id (ints before strs) and then by num_measurements; whole or not at all.
+
+    Parameters
+    ----------
+    path : str or path
+        Its folder must exist.
+    parts : sequence of path
+        Of one rank, or of several, whose records are numbered together.
+    sample_ids : ndarray of shape (N,), optional
+        All that there are in the parts, where they are known.
+    """
+    keys = SampleKeys(parts, sample_ids)
+    names = keys.cells()
+    several = len({rank_of(part) for part in parts}) > 1
+    progress = Progress(Path(path).name, sum(pq.read_metadata(part).num_rows for part in parts), "records")
+    with write_whole(path, "wb") as file:
+        file.write(",".join(RECORD_FIELDS).encode() + b"\n")
+        for piece in merged(parts, keys, Path(path).parent):
+            numbered = number_over_ranks(piece["key"], piece["margin"]) if several else {}
+            for block in _blocks({**piece, **numbered}):
+                file.write(_lines(block, names))
+                progress.advance(len(block["key"]))
+
+
+def _blocks(piece: dict[str, NDArray[Any]]) -> Iterator[dict[str, NDArray[Any]]]:
+    for start in range(0, len(piece["key"]), _LINES):
+        yield {name: column[start : start + _LINES] for name, column in piece.items()}
+
+
+def _lines(piece: dict[str, NDArray[Any]], names: pa.Array | None) -> memoryview:
+    keys = piece["key"]
+    cells = [_cells(keys) if names is None else names.take(pa.array(keys))]
+    cells += [_cells(piece[name]) for name in RECORD_FIELDS[1:]]
+    lines = pc.binary_join_element_wise(*cells, b",")
+    ended = pc.binary_join_element_wise(lines, b"", b"\n")
+    _, offsets, content = ended.buffers()
+    ends = np.frombuffer(offsets, np.int32)[ended.offset : ended.offset + len(ended) + 1]
+    return memoryview(content)[ends[0] : ends[-1]]
+
+
+def _cells(column: NDArray[Any]) -> pa.Array:
+    texts = pc.cast(pa.array(column), pa.string())
+    if column.dtype.kind == "f":
+        low, high = _SAME_FORM
+        size = np.abs(column)
+        other = ~((size >= low) & (size < high)) | (column == np.floor(column))
+        if other.any():
+            printed = ["" if value != value else repr(value) for value in column[other].tolist()]  # noqa: PLR0124 # NaN
+            texts = pc.replace_with_mask(texts, pa.array(other), pa.array(printed, pa.string()))
+    return texts.cast(pa.binary())  # names may be of another encoding than Arrow's strings

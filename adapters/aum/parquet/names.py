@@ -1,0 +1,233 @@
+"""Sample ids as Arrow's arrays and as sort keys: ints before strs, each in their own order, as the files have them.
+
+The order of Python's strs is that of their UTF-8 bytes, so Arrow can sort, tell apart and look up texts without making
+a Python object of each. Only where ints stand beside strs, or are beyond 64 bits, is each id made into bytes by hand.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa  # noqa: TID251 # of this package
+import pyarrow.compute as pc  # noqa: TID251 # of this package
+import pyarrow.parquet as pq  # noqa: TID251 # of this package
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from aum_core.sample_index import SampleId
+
+__all__ = ["ID_COLUMNS", "IdSorter", "SampleKeys", "id_columns", "ids_of_table"]
+
+ID_COLUMNS = ["sample_id", "id_is_int"]
+_INT, _STR = b"\x01", b"\x02"
+_PARTS_AT_ONCE = 16
+
+
+def id_columns(ids: NDArray[np.int64] | Sequence[SampleId]) -> dict[str, pa.Array]:
+    """Give checked ids as the columns of a part that hold them."""
+    if isinstance(ids, np.ndarray) and ids.dtype != object:
+        return {"sample_id": pa.array(ids)}
+    is_int = [not isinstance(each, str) for each in ids]
+    texts = list(map(str, ids)) if any(is_int) else list(ids)
+    kinds = {"id_is_int": pa.array(is_int)} if any(is_int) else {}
+    try:
+        return {"sample_id": pa.array(texts, pa.string()), **kinds}
+    except UnicodeEncodeError:  # file names of another encoding, which Parquet's own strings cannot hold
+        encoded = [str(text).encode("utf-8", "surrogatepass") for text in texts]
+        return {"sample_id": pa.array(encoded, pa.binary()), **kinds}
+
+
+def ids_of_table(table: pa.Table) -> NDArray[Any]:
+    """Sample ids of a table (K,): int64, or objects (int and str)."""
+    column = table["sample_id"]
+    if column.type == pa.int64():
+        numbers: NDArray[Any] = column.to_numpy()
+        return numbers
+    texts = column.to_pylist()
+    if pa.types.is_binary(column.type):
+        texts = [text.decode("utf-8", "surrogatepass") for text in texts]
+    if "id_is_int" in table.column_names:
+        kinds = table["id_is_int"].to_pylist()
+        texts = [int(text) if is_int else text for text, is_int in zip(texts, kinds, strict=True)]
+    ids = np.empty(len(texts), object)
+    ids[:] = texts
+    return ids
+
+
+class IdSorter:
+    """Sorts records by the sample ids of their rows, again and again.
+
+    The order of all texts is kept once no new ones have come for a while: that is most of the work.
+    """
+
+    def __init__(self) -> None:
+        self._size = -1
+        self._ranks: NDArray[np.int64] | None = None
+        self._columns: dict[str, pa.Array] = {}
+
+    def sort(self, rows: NDArray[np.int32], known: NDArray[Any]) -> tuple[NDArray[np.intp], dict[str, pa.Array]]:
+        """Order (K,) that sorts records by sample id, those of one sample as they come, and the sorted id columns.
+
+        Parameters
+        ----------
+        rows : ndarray of shape (K,)
+            Of the records' samples in `known`.
+        known : ndarray of shape (N,), int64 or object
+            All sample ids.
+        """
+        if known.dtype != object:
+            ids = known[rows]
+            order = _stable_order(ids)
+            return order, {"sample_id": pa.array(ids[order])}
+        if len(known) != self._size:
+            self._size, self._ranks = len(known), None
+            own, which = np.unique(rows, return_inverse=True)
+            ranks, columns = _ranked(known[own])
+            ranks = ranks[which]
+        else:
+            if self._ranks is None:
+                self._ranks, self._columns = _ranked(known)
+            ranks, columns = self._ranks[rows], self._columns
+        order = _stable_order(ranks)
+        chosen = pa.array(ranks[order])
+        return order, {name: column.take(chosen) for name, column in columns.items()}
+
+
+class SampleKeys:
+    """Keys (K,) int64 of sample ids, in whose order the samples stand, for some parts.
+
+    The key of an id is the id itself where all are int64, else its place among all of them.
+
+    Parameters
+    ----------
+    parts : sequence of path
+    sample_ids : ndarray of shape (N,), optional
+        All that there are in the parts; they are looked for in these where it is not given.
+    """
+
+    def __init__(self, parts: Sequence[Path], sample_ids: NDArray[Any] | None = None) -> None:
+        schemas = [pq.read_schema(part) for part in parts]
+        is_text = [schema.field("sample_id").type != pa.int64() for schema in schemas]
+        self._mixed = not all(is_text) or any("id_is_int" in schema.names for schema in schemas)
+        self._names: pa.Array | None = None
+        if any(is_text):
+            names = self._different(parts) if sample_ids is None else self._bytes_of(sample_ids)
+            self._names = names.take(pc.sort_indices(names))
+
+    def of(self, table: pa.Table) -> NDArray[np.int64]:
+        """Keys of the samples of a table that is sorted by them, of which it has at least one."""
+        if self._names is None:
+            numbers: NDArray[np.int64] = table["sample_id"].to_numpy()
+            return numbers
+        names = self._bytes_in(table)
+        low, high = (_bisect(self._names, names[i].as_py()) for i in (0, -1))
+        keys: NDArray[np.int32] = pc.index_in(names, self._names[low : high + 1]).to_numpy()
+        return keys.astype(np.int64) + low
+
+    def cells(self) -> pa.Array | None:
+        """What a CSV has for each key, in bytes; None where that is the key."""
+        if self._names is None:
+            return None
+        # bytes that are no UTF-8 stand for names of another encoding: Python knows what to make of them
+        plain = pc.invert(pc.match_substring_regex(self._names, r'[",\r\n]|[^\x00-\x7f]'))
+        if not self._mixed and pc.all(plain).as_py():
+            return self._names
+        chosen = pa.array(np.ones(len(self._names), bool)) if self._mixed else pc.invert(plain)
+        cells = list(map(_csv_cell, map(self._id_of, self._names.filter(chosen).to_pylist())))
+        return pc.replace_with_mask(self._names, chosen, pa.array(cells, pa.binary()))
+
+    def _different(self, parts: Sequence[Path]) -> pa.Array:
+        found: list[pa.Array] = []
+        for part in parts:
+            names = [name for name in ID_COLUMNS if name in pq.read_schema(part).names]
+            table = pq.read_table(part, columns=names, use_threads=False)
+            found.append(self._bytes_in(table.group_by(names).aggregate([]) if self._mixed else table).unique())
+            if len(found) > _PARTS_AT_ONCE:
+                found = [pa.concat_arrays(found).unique()]
+        return pa.concat_arrays(found).unique()
+
+    def _bytes_in(self, table: pa.Table) -> pa.Array:
+        if self._mixed:
+            return self._bytes_of(ids_of_table(table))
+        return table["sample_id"].combine_chunks().cast(pa.binary())
+
+    def _bytes_of(self, ids: NDArray[Any]) -> pa.Array:
+        if self._mixed:
+            return pa.array(
+                [
+                    _STR + _text_bytes(each) if isinstance(each, str) else _INT + _int_bytes(each)
+                    for each in ids.tolist()
+                ]
+            )
+        return pa.array([_text_bytes(str(each)) for each in ids.tolist()], pa.binary())
+
+    def _id_of(self, name: bytes) -> SampleId:
+        if not self._mixed:
+            return name.decode("utf-8", "surrogatepass")
+        return name[1:].decode("utf-8", "surrogatepass") if name[:1] == _STR else _int_from(name[1:])
+
+
+def _stable_order(keys: NDArray[np.int64]) -> NDArray[np.intp]:
+    """Order (K,) that sorts keys, equal ones as they come."""
+    if not len(keys):
+        return np.empty(0, np.intp)
+    lowest, bits = int(keys.min()), len(keys).bit_length()
+    if (int(keys.max()) - lowest).bit_length() + bits > 63:
+        return np.argsort(keys, kind="stable")
+    # key and place in one number: a plain sort of these, which is several times faster, is stable
+    packed = ((keys - lowest) << bits) | np.arange(len(keys))
+    packed.sort()
+    return packed & ((1 << bits) - 1)
+
+
+def _ranked(ids: NDArray[Any]) -> tuple[NDArray[np.int64], dict[str, pa.Array]]:
+    """The place (N,) of each of some different ids in their order, and their columns in this order."""
+    texts = np.flatnonzero([isinstance(each, str) for each in ids.tolist()])
+    numbers = np.setdiff1d(np.arange(len(ids)), texts)
+    first = sorted(numbers.tolist(), key=ids.__getitem__)
+    then = texts[pc.sort_indices(pa.array(list(map(_text_bytes, ids[texts].tolist())), pa.binary())).to_numpy()]
+    order = np.concatenate([np.array(first, np.int64), then])
+    ranks = np.empty(len(ids), np.int64)
+    ranks[order] = np.arange(len(ids))
+    return ranks, id_columns(ids[order].tolist())
+
+
+def _bisect(names: pa.Array, name: bytes) -> int:
+    low, high = 0, len(names)
+    while low < high:
+        middle = (low + high) // 2
+        if names[middle].as_py() < name:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+def _text_bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _int_bytes(number: int) -> bytes:
+    """Bytes in the order of the ints: sign, length, magnitude; those of a negative one turned around."""
+    size = -(-abs(number).bit_length() // 8)
+    content = size.to_bytes(4, "big") + abs(number).to_bytes(size, "big")
+    return b"\x01" + content if number >= 0 else b"\x00" + bytes(255 - each for each in content)
+
+
+def _int_from(content: bytes) -> int:
+    if content[0]:
+        return int.from_bytes(content[5:], "big")
+    return -int.from_bytes(bytes(255 - each for each in content[5:]), "big")
+
+
+def _csv_cell(sample_id: SampleId) -> bytes:
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerow((sample_id, 0))  # an empty text alone in its line would be quoted
+    return text.getvalue()[: -len(",0\n")].encode("utf-8", "surrogateescape")
