@@ -296,6 +296,22 @@ def test_saved_and_loaded_scores_go_on_to_the_bit(tmp_path, epochs):
     same_state(calculator.scores, loaded)
 
 
+@pytest.mark.parametrize("kept", [True, "on_disk"])
+@pytest.mark.parametrize("at", [2, 4, 6])
+def test_a_training_taken_up_from_a_file_ends_with_the_same_scores(framework, tmp_path, at, kept):
+    logits, labels = history()
+    options = {"scores": ALL, "noise_posterior": kept}
+    whole = feed(framework.AUMCalculator(tmp_path, **options), logits, labels, framework=framework)
+    first = framework.AUMCalculator(tmp_path, **options)
+    feed(first, logits, labels, framework=framework, epochs=range(at))
+    first.save(tmp_path / "checkpoint.npz")
+    second = framework.AUMCalculator.load(tmp_path / "checkpoint.npz")
+    feed(second, logits, labels, framework=framework, epochs=range(at, 7))
+    same_state(whole.scores, second.scores)
+    np.testing.assert_array_equal(whole.noise_posterior().probabilities, second.noise_posterior().probabilities)
+    assert second.describe()["options"] == whole.describe()["options"]
+
+
 def test_arrays_that_contradict_each_other_are_refused(tmp_path):
     logits, labels = history()
     arrays = feed(AUMCalculator(tmp_path, scores=ALL, noise_posterior=True), logits, labels).scores.to_arrays()
