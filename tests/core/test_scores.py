@@ -166,6 +166,18 @@ def test_nonfinite_measurements_are_left_out_of_scores_too(framework, tmp_path):
         assert np.isfinite(calculator.scores[name]).all(), name
 
 
+def test_a_measurement_that_is_left_out_does_not_lend_its_label_to_another(tmp_path):
+    calculator = AUMCalculator(tmp_path, scores=["confidence"])
+    with pytest.warns(RuntimeWarning, match="not finite"):
+        calculator.accumulate([[np.nan, 0.0], [0.0, 9.0]], [0, 1], ["bad", "good"])
+    assert calculator.scores["confidence"][0] > 0.99
+
+
+def test_a_softmax_of_large_logits_is_finite():
+    chances = softmax(np.float32([[1e4, 0.0], [-1e4, -1e4]]))
+    np.testing.assert_array_equal(chances, [[1.0, 0.0], [0.5, 0.5]])
+
+
 def test_a_calculator_without_scores_says_how_to_have_them(tmp_path):
     calculator = AUMCalculator(tmp_path)
     calculator.end_epoch()
@@ -247,6 +259,17 @@ def test_epochs_added_up_elsewhere_give_the_same_scores(tmp_path):
     found = by_row(eager, eager.noise_posterior().probabilities, len(labels))
     np.testing.assert_allclose(device.noise_posterior().probabilities, found, atol=1e-6)
     np.testing.assert_array_equal(by_row(eager, eager.totals.sums, len(labels)), device.totals.sums)
+
+
+def test_an_epoch_added_up_elsewhere_comes_after_the_one_in_progress(tmp_path):
+    logits, labels = history()
+    calculator = AUMCalculator(tmp_path, scores=["forgetting", "confidence"])
+    calculator.accumulate(logits[:, 0], labels, np.arange(60))
+    calculator.add_epoch(epoch_sums(calculator.scores, logits, labels, 1, np.arange(60)))
+    assert calculator.scores.describe()["epochs"] == 2
+    expected = expected_scores(logits[:, :2], labels)
+    np.testing.assert_allclose(calculator.scores["confidence"], expected["confidence"], rtol=1e-5)
+    np.testing.assert_array_equal(calculator.scores["forgetting"], expected["forgetting"])
 
 
 def test_samples_that_an_epoch_elsewhere_leaves_out_are_no_samples(tmp_path):
