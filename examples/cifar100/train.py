@@ -100,6 +100,15 @@ def digits() -> tuple[IMAGES_AND_LABELS, IMAGES_AND_LABELS]:
     return (images[~test], labels[~test]), (images[test], labels[test])
 
 
+def load(dataset: str, folder: Path) -> tuple[IMAGES_AND_LABELS, IMAGES_AND_LABELS]:
+    """Training and test images of a data set, each with its label."""
+    splits = {"cifar100": cifar100, "fashion-mnist": fashion_mnist, "digits": lambda _: digits()}[dataset](folder)
+    for images, labels in splits:
+        if len(images) != len(labels):
+            sys.exit(f"--folder: {len(images)} images, but {len(labels)} labels, in {folder}")
+    return splits
+
+
 class Residual(nn.Module):
     """``relu(x + f(x))`` (He et al. 2016, arXiv 1512.03385)."""
 
@@ -272,11 +281,7 @@ def main() -> None:
     """Train, measure, keep the best model, and rank the samples."""
     options = arguments()
     torch.manual_seed(options.seed)
-    load = {"cifar100": cifar100, "fashion-mnist": fashion_mnist, "digits": lambda _: digits()}[options.dataset]
-    (images, labels), test = load(options.folder)
-    for some, theirs in ((images, labels), test):
-        if len(some) != len(theirs):
-            sys.exit(f"--folder: {len(some)} images, but {len(theirs)} labels, in {options.folder}")
+    (images, labels), test = load(options.dataset, options.folder)
     order = torch.randperm(len(labels))
     num_valid = min(options.num_valid, len(labels) // 10)
     # what is held out picks the best model; the sample ids are row numbers of the training set as it comes
@@ -319,11 +324,13 @@ def main() -> None:
             f"{100 * valid_error:.1f} %, {time.monotonic() - begun:.0f} s",
             flush=True,
         )
-    if board is not None:
-        board.close()
     calculator.finalize()
     model.load_state_dict(torch.load(options.out / "best.pt", map_location="cpu", weights_only=True))
-    print(f"best model: test error {100 * error_of(model, *test, options.device):.1f} %")
+    test_error = error_of(model, *test, options.device)
+    if board is not None:
+        board.add_scalar("error/test", test_error, state.epochs)
+        board.close()
+    print(f"best model: test error {100 * test_error:.1f} %")
     totals = calculator.totals
     for place in np.argsort(totals.aums)[:10]:
         row = totals.sample_ids[place]

@@ -153,7 +153,9 @@ class Training:
             if sys.stderr.isatty():
                 print(f"\r{self.name}: batch {step} of {len(batches)} ", end="", file=sys.stderr, flush=True)
         if not math.isfinite(total):
-            raise NotFiniteError(f"{self.name}: the loss is not finite in epoch {epoch + 1}; try a lower --learning-rate")
+            raise NotFiniteError(
+                f"{self.name}: the loss is not finite in epoch {epoch + 1}; try a lower --learning-rate"
+            )
         if sys.stderr.isatty():
             print("\r", end="", file=sys.stderr)
         return f"loss {total / seen:.3f}, training error {100 * wrong / seen:.2f} %"
@@ -214,4 +216,6 @@ def error_of(model: nn.Module, samples: Samples, machine: Machine) -> float:
 
 def _time(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {rest} s"
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -757,9 +757,9 @@ def test_loss_that_is_not_finite_ends_the_training(desk, capsys):
 def test_damaged_files_of_fashion_mnist_are_told(content, desk, monkeypatch):
     write_fashion_mnist(desk / "bad")
     (desk / "bad/t10k-images-idx3-ubyte.gz").write_bytes(content)
-    with pytest.raises(ValueError, match="t10k-images-idx3-ubyte.gz: not a file of Fashion-MNIST, or damaged"):
+    with pytest.raises(ValueError, match=r"t10k-images-idx3-ubyte\.gz: not a file of Fashion-MNIST, or damaged"):
         data.load_data("fashion-mnist", desk / "bad")
-    with pytest.raises(SystemExit, match="t10k-images-idx3-ubyte.gz: not a file of Fashion-MNIST, or damaged"):
+    with pytest.raises(SystemExit, match=r"t10k-images-idx3-ubyte\.gz: not a file of Fashion-MNIST, or damaged"):
         train(monkeypatch, "--dataset", "fashion-mnist", "--folder", "bad")
 
 
@@ -846,4 +846,5 @@ def test_cifar100_example_writes_for_tensorboard(desk, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
     train(monkeypatch, "--dataset", "digits", "--samples", 100, "--epochs", 2, "--blocks", 1, "--tensorboard")
     names = ["loss/train", "error/train", "error/validation"]
-    assert written == [Path("aum_run/tensorboard"), *[(name, epoch) for epoch in (1, 2) for name in names], "closed"]
+    epochs = [(name, epoch) for epoch in (1, 2) for name in names]
+    assert written == [Path("aum_run/tensorboard"), *epochs, ("error/test", 2), "closed"]
