@@ -10,6 +10,9 @@ import numpy as np
 from aum_core.findings import Findings
 from aum_core.labels import class_labels
 from aum_core.noise import flip_uniform
+from aum_core.rivals import check_rows
+from aum_core.sample_index import as_ids
+from aum_core.totals import Totals
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -124,8 +127,9 @@ def self_check(
     Parameters
     ----------
     find : callable
-        Trains on the noisy targets (N,), in whatever framework, and gives the AUMs (N,) by row, or the `Findings` of
-        `find_mislabeled` or `find_by_posterior`.
+        Trains on the noisy targets (N,), in whatever framework, and gives one of three: the `Totals` of the training,
+        whose sample ids are row numbers; AUMs (N,) by row; or the `Findings` of `find_mislabeled` or
+        `find_by_posterior`.
     targets : array_like of shape (N,), ints in [0, C)
         The given labels, left untouched.
     num_classes : int
@@ -142,6 +146,12 @@ def self_check(
     Returns
     -------
     Detection
+        With precision and recall where `find` gave `Findings`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Where an argument does not fit, before anything is trained; where what `find` gave does not.
 
     Examples
     --------
@@ -157,7 +167,18 @@ def self_check(
     found = find(noisy)
     if isinstance(found, Findings):
         return measure_detection(found.scores, flipped, flagged=found.flagged, budget=budget)
-    return measure_detection(found, flipped, budget=budget)
+    aums = _by_row(found, len(labels)) if isinstance(found, Totals) else found
+    return measure_detection(aums, flipped, budget=budget)
+
+
+def _by_row(totals: Totals, num_samples: int) -> NDArray[np.float64]:
+    """AUMs (N,) of totals, which stand in first-seen order; NaN where a row was not measured."""
+    if not len(totals):
+        raise ValueError("find: its totals hold no sample; want those of a calculator that measured the training")
+    check_rows(as_ids(totals.sample_ids), num_samples)
+    aums = np.full(num_samples, np.nan)
+    aums[totals.sample_ids] = totals.aums
+    return aums
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,10 +86,9 @@ def _panels(summary: Summary, cases: Sequence[Case], series: Sequence[Series], w
     noises_of = {case: _measured(summary, case, series) for case in cases}
     panels = [case for case in cases if noises_of[case]] or list(cases)[:1]
     columns = min(3, len(panels))
-    rows = -(-len(panels) // columns)
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(4.2 * columns, 2.6 * rows + 0.9), squeeze=False, layout="constrained"
-    )
+    rows, legend_rows = -(-len(panels) // columns), -(-len(series) // columns)
+    size = (4.2 * columns, 2.6 * rows + 0.5 + 0.2 * legend_rows)
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
     for axis, case in zip(axes.flat, panels, strict=False):
         noises = noises_of[case]
         for place, each in enumerate(series):
@@ -106,7 +105,7 @@ def _panels(summary: Summary, cases: Sequence[Case], series: Sequence[Series], w
         axis.remove()
     figure.supylabel(what, fontsize=10)
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9, frameon=False)
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, fontsize=9, frameon=False)
     return figure
 
 

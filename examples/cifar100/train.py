@@ -14,6 +14,7 @@ import math
 import pickle
 import sys
 import time
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,10 +47,15 @@ def cifar100(folder: Path) -> tuple[IMAGES_AND_LABELS, IMAGES_AND_LABELS]:
 
 def cifar100_file(path: Path) -> IMAGES_AND_LABELS:
     """One file of the data set: a dictionary that was pickled by Python 2."""
-    with open(path, "rb") as file:
-        content = ArraysOnly(file, encoding="latin1").load()
-    images = torch.from_numpy(content["data"].reshape(-1, 3, 32, 32)).float() / 255
-    return images, torch.tensor(content["fine_labels"])
+    try:
+        with open(path, "rb") as file:
+            content = ArraysOnly(file, encoding="latin1").load()
+        images, labels = content["data"].reshape(-1, 3, 32, 32), content["fine_labels"]
+    except FileNotFoundError:
+        sys.exit(f"--folder: no {path}; want both files of CIFAR-100's python version, train and test")
+    except (pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError, AttributeError) as error:
+        sys.exit(f"{path}: not a file of CIFAR-100's python version, or damaged ({error})")
+    return torch.from_numpy(images).float() / 255, torch.tensor(labels)
 
 
 class ArraysOnly(pickle.Unpickler):
@@ -67,12 +73,21 @@ def fashion_mnist(folder: Path) -> tuple[IMAGES_AND_LABELS, IMAGES_AND_LABELS]:
     """Training and test images (N, 1, 28, 28) in [0, 1], and labels (N,), from the data set's own files."""
     splits = []
     for name in ("train", "t10k"):
-        with gzip.open(folder / f"{name}-images-idx3-ubyte.gz") as file:
-            images = np.frombuffer(file.read(), np.uint8, offset=16).reshape(-1, 1, 28, 28)
-        with gzip.open(folder / f"{name}-labels-idx1-ubyte.gz") as file:
-            labels = np.frombuffer(file.read(), np.uint8, offset=8)
-        splits.append((torch.tensor(images) / 255, torch.tensor(labels, dtype=torch.int64)))
+        images = fashion_mnist_file(folder / f"{name}-images-idx3-ubyte.gz", 16, (-1, 1, 28, 28))
+        labels = fashion_mnist_file(folder / f"{name}-labels-idx1-ubyte.gz", 8, (-1,))
+        splits.append((images / 255, labels.long()))
     return splits[0], splits[1]
+
+
+def fashion_mnist_file(path: Path, header: int, shape: tuple[int, ...]) -> torch.Tensor:
+    """One file of the data set: a header, then bytes."""
+    try:
+        with gzip.open(path) as file:
+            return torch.tensor(np.frombuffer(file.read(), np.uint8, offset=header).reshape(shape))
+    except FileNotFoundError:
+        sys.exit(f"--folder: no {path}; want the folder of Fashion-MNIST's four .gz files")
+    except (gzip.BadGzipFile, zlib.error, EOFError, ValueError) as error:
+        sys.exit(f"{path}: not a file of Fashion-MNIST, or damaged ({error})")
 
 
 def digits() -> tuple[IMAGES_AND_LABELS, IMAGES_AND_LABELS]:
@@ -83,6 +98,15 @@ def digits() -> tuple[IMAGES_AND_LABELS, IMAGES_AND_LABELS]:
     images = torch.tensor(data / 16, dtype=torch.float32).reshape(-1, 1, 8, 8)
     labels, test = torch.tensor(target), torch.arange(len(target)) % 5 == 0
     return (images[~test], labels[~test]), (images[test], labels[test])
+
+
+def load(dataset: str, folder: Path) -> tuple[IMAGES_AND_LABELS, IMAGES_AND_LABELS]:
+    """Training and test images of a data set, each with its label."""
+    splits = {"cifar100": cifar100, "fashion-mnist": fashion_mnist, "digits": lambda _: digits()}[dataset](folder)
+    for images, labels in splits:
+        if len(images) != len(labels):
+            sys.exit(f"--folder: {len(images)} images, but {len(labels)} labels, in {folder}")
+    return splits
 
 
 class Residual(nn.Module):
@@ -212,7 +236,7 @@ def arguments() -> argparse.Namespace:
     """What the command line says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", choices=("cifar100", "fashion-mnist", "digits"), default="cifar100")
-    parser.add_argument("--folder", type=Path, default=Path("data/cifar100"), help="of the data set; digits needs none")
+    parser.add_argument("--folder", type=Path, help="of the data set, data/DATASET by default; digits needs none")
     parser.add_argument("--out", type=Path, default=Path("aum_run"))
     parser.add_argument("--detailed-aum", action="store_true", help="keep a record of every measurement")
     parser.add_argument("--tensorboard", action="store_true")
@@ -226,22 +250,38 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()
-    if options.num_valid < 1 or options.epochs < 1:
-        parser.error(f"--num-valid {options.num_valid} and --epochs {options.epochs}: want at least 1 of each")
+    wrong = what_does_not_fit(options)
+    if wrong:
+        parser.error(wrong)
+    options.folder = options.folder or Path("data") / options.dataset
+    return options
+
+
+def what_does_not_fit(options: argparse.Namespace) -> str | None:
+    """Tell of the first option whose value cannot be."""
+    for name in ("epochs", "batch_size", "num_valid", "blocks", "samples"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            return f"--{name.replace('_', '-')}: {value}, want at least 1"
+    if not 0 < options.learning_rate < math.inf:
+        return f"--learning-rate: {options.learning_rate}, want more than 0"
     if options.resume and options.detailed_aum:
-        parser.error(
+        return (
             "--resume: with --detailed-aum the records of the epochs before are gone, only sums and counts are saved; "
             "want one of the two"
         )
-    return options
+    try:
+        torch.empty(1, device=options.device)
+    except (RuntimeError, AssertionError) as error:  # the latter where PyTorch was built without it
+        return f"--device: {options.device!r} is not to be had ({str(error).splitlines()[0]})"
+    return None
 
 
 def main() -> None:
     """Train, measure, keep the best model, and rank the samples."""
     options = arguments()
     torch.manual_seed(options.seed)
-    load = {"cifar100": cifar100, "fashion-mnist": fashion_mnist, "digits": lambda _: digits()}[options.dataset]
-    (images, labels), test = load(options.folder)
+    (images, labels), test = load(options.dataset, options.folder)
     order = torch.randperm(len(labels))
     num_valid = min(options.num_valid, len(labels) // 10)
     # what is held out picks the best model; the sample ids are row numbers of the training set as it comes
@@ -261,6 +301,8 @@ def main() -> None:
     if options.resume and (options.out / "checkpoint.pt").exists():
         state.load(options.out, calculator)
         print(f"goes on after epoch {state.epochs}")
+    elif options.resume:
+        print(f"begins, since {options.out} has no checkpoint")
     board = tensorboard(options.out) if options.tensorboard else None
 
     while state.epochs < options.epochs:
@@ -282,11 +324,13 @@ def main() -> None:
             f"{100 * valid_error:.1f} %, {time.monotonic() - begun:.0f} s",
             flush=True,
         )
-    if board is not None:
-        board.close()
     calculator.finalize()
     model.load_state_dict(torch.load(options.out / "best.pt", map_location="cpu", weights_only=True))
-    print(f"best model: test error {100 * error_of(model, *test, options.device):.1f} %")
+    test_error = error_of(model, *test, options.device)
+    if board is not None:
+        board.add_scalar("error/test", test_error, state.epochs)
+        board.close()
+    print(f"best model: test error {100 * test_error:.1f} %")
     totals = calculator.totals
     for place in np.argsort(totals.aums)[:10]:
         row = totals.sample_ids[place]
@@ -294,4 +338,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("interrupted; with --resume (unless --detailed-aum) it goes on after the last finished epoch")

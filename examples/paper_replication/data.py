@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import pickle
+import zlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -130,8 +131,12 @@ def _fashion_mnist(folder: Path) -> Data:
 
 
 def _idx(path: Path, header: int) -> NDArray[np.uint8]:
-    with gzip.open(_there(path)) as file:
-        return np.frombuffer(file.read(), np.uint8, offset=header).copy()
+    with open(_there(path), "rb") as file:
+        packed = file.read()
+    try:
+        return np.frombuffer(gzip.decompress(packed), np.uint8, offset=header).copy()
+    except (gzip.BadGzipFile, zlib.error, EOFError, ValueError) as error:
+        raise ValueError(f"{path}: not a file of Fashion-MNIST, or damaged ({error})") from error
 
 
 def _cifar10(folder: Path) -> Data:
@@ -253,6 +258,9 @@ def _on_disk(files: list[tuple[Path, int]], cropped: bool, look: dict[str, Any])
     paths, labels = [path for path, _ in files], [label for _, label in files]
     if not paths:
         raise ValueError("folder: no image found in it, want those of the data set")
+    missing = [path for path in paths if not path.is_file()]
+    if missing:
+        raise ValueError(f"folder: {missing[0]} is missing, and {len(missing) - 1} more of {len(paths)} images")
     return Pictures(FromFiles(paths, cropped), np.array(labels, dtype=np.int64), **look)
 
 

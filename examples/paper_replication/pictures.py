@@ -65,8 +65,11 @@ class FromFiles:
 
     def _read(self, path: Path, changed: bool) -> NDArray[np.uint8]:
         image_module = _pillow()
-        with image_module.open(path) as file:
-            image = file.convert("RGB")
+        try:
+            with image_module.open(path) as file:
+                image = file.convert("RGB")
+        except OSError as error:
+            raise OSError(f"{path}: not an image, or damaged ({error})") from error
         if self.cropped:
             box = _random_box(*image.size) if changed else _middle_box(*image.size)
             image = image.resize((_CROP, _CROP), image_module.Resampling.BILINEAR, box)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -29,6 +30,8 @@ class Schedule:
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 1:
             raise ValueError(f"epochs and batch_size: {self.epochs} and {self.batch_size}, want at least 1 of each")
+        if not 0 < self.learning_rate < math.inf:
+            raise ValueError(f"learning_rate: {self.learning_rate}, want more than 0")
 
     def rate(self, epoch: int) -> float:
         """Learning rate of an epoch, counted from 0.
@@ -61,6 +64,10 @@ class Recipe:
     training: Schedule
     measuring: Schedule
     num_valid: int
+
+    def __post_init__(self) -> None:
+        if self.num_valid < 0:
+            raise ValueError(f"num_valid: {self.num_valid}, want a number of samples, or 0")
 
     def scaled(self, scale: float) -> Recipe:
         """Give the recipe with its epochs multiplied by `scale`; two at least, since the first may be left out.

@@ -21,7 +21,7 @@ from experiment import NOISES, STAGES, Choices, Experiment, Labels
 from losses import LOSSES
 from recipes import RECIPES, Recipe
 from tables import COLUMNS, write_tables
-from training import Machine
+from training import Machine, NotFiniteError
 
 from aum_core import __version__
 from aum_core.files import write_json
@@ -43,19 +43,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
         folder, experiment, description = _prepare(options)
     except (ValueError, TypeError, ModuleNotFoundError) as error:
         parser.exit(2, f"{parser.prog}: {error}\n")
+    try:
+        _run_stages(options.stages, experiment, description)
+    except (NotFiniteError, OSError) as error:
+        parser.exit(1, f"{parser.prog}: {error}\n")
+    write_json(folder / "run.json", description)
+    write_json(folder / "row.json", description["row"])
+    print(write_tables(options.results), end="")
+
+
+def _run_stages(stages: Sequence[str], experiment: Experiment, description: dict[str, Any]) -> None:
+    """Run the stages, and fill the row and what was removed into the description."""
     row = description["row"]
-    if "baseline" in options.stages:
+    if "baseline" in stages:
         row["baseline_error"] = experiment.baseline()
-    if "aum" in options.stages:
+    if "aum" in stages:
         row["aum_error"], told = experiment.aum()
         row["removed_share"] = told["removed_share"]
         row |= {name: told.get("detection", {}).get(name) for name in ("precision", "recall", "auroc")}
         description["removed"] = told
-    if "oracle" in options.stages:
+    if "oracle" in stages:
         row["oracle_error"] = experiment.oracle()
-    write_json(folder / "run.json", description)
-    write_json(folder / "row.json", row)
-    print(write_tables(options.results), end="")
 
 
 def _prepare(options: argparse.Namespace) -> tuple[Path, Experiment, dict[str, Any]]:

@@ -26,7 +26,11 @@ if TYPE_CHECKING:
 
     from aum.torch import AUMCalculator
 
-__all__ = ["Machine", "Training", "error_of"]
+__all__ = ["Machine", "NotFiniteError", "Training", "error_of"]
+
+
+class NotFiniteError(ArithmeticError):
+    """A training whose loss grew without bounds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,14 @@ class Machine:
 
     device: str
     workers: int = 0
+
+    def __post_init__(self) -> None:
+        if self.workers < 0:
+            raise ValueError(f"workers: {self.workers}, want a number of processes, or 0")
+        try:
+            torch.empty(1, device=self.device)
+        except (RuntimeError, AssertionError) as error:  # the latter where PyTorch was built without it
+            raise ValueError(f"device: {self.device!r} is not to be had ({str(error).splitlines()[0]})") from error
 
     def batches(self, samples: Samples, batch_size: int, sampler: Any = None) -> DataLoader[Any]:
         """Batches of (inputs, targets, sample_ids), in order unless a sampler says otherwise."""
@@ -141,7 +153,9 @@ class Training:
             if sys.stderr.isatty():
                 print(f"\r{self.name}: batch {step} of {len(batches)} ", end="", file=sys.stderr, flush=True)
         if not math.isfinite(total):
-            raise RuntimeError(f"{self.name}: the loss is not finite in epoch {epoch + 1}; try a lower --learning-rate")
+            raise NotFiniteError(
+                f"{self.name}: the loss is not finite in epoch {epoch + 1}; try a lower --learning-rate"
+            )
         if sys.stderr.isatty():
             print("\r", end="", file=sys.stderr)
         return f"loss {total / seen:.3f}, training error {100 * wrong / seen:.2f} %"
@@ -202,4 +216,6 @@ def error_of(model: nn.Module, samples: Samples, machine: Machine) -> float:
 
 def _time(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {rest} s"
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

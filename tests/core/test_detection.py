@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aum_core import Detection, find_mislabeled, flip_pairs, flip_uniform, measure_detection, self_check
+from aum_core import Detection, Totals, find_mislabeled, flip_pairs, flip_uniform, measure_detection, self_check
 
 scored = st.lists(st.tuples(st.integers(-3, 3), st.booleans()), min_size=2, max_size=40).filter(
     lambda pairs: len({wrong for _, wrong in pairs}) == 2
@@ -102,6 +102,30 @@ def test_the_self_check_takes_findings(tmp_path):
     assert (found.wrong, found.budget, found.found_within_budget) == (30, 60, 1.0)
     assert found.precision == 1.0
     assert found.recall > 0.5
+
+
+def test_the_self_check_takes_totals_in_whatever_order_they_were_measured():
+    truth = np.arange(200) % 4
+    order = np.random.default_rng(0).permutation(199)  # row 199 is never measured
+
+    def find(noisy):
+        totals = Totals()
+        totals.add(order, np.where(noisy == truth, 1.0, -1.0)[order])
+        return totals
+
+    found = self_check(find, truth, 4, seed=5)
+    assert not flip_uniform(truth, 4, 0.1, 5)[1][199]
+    assert (found.wrong, found.auroc, found.precision) == (20, 1.0, None)
+
+
+@pytest.mark.parametrize(
+    ("ids", "words"), [([], "no sample"), ([0, 4], "4 is no row"), ([-1], "-1 is no row"), (["a"], "'a' is no row")]
+)
+def test_totals_that_are_not_of_the_rows_are_refused(ids, words):
+    totals = Totals()
+    totals.add(ids, np.zeros(len(ids)))
+    with pytest.raises(ValueError, match=words):
+        self_check(lambda noisy: totals, [0, 1, 0, 1], 2, noise_rate=0.5)
 
 
 def test_a_self_check_that_cannot_be_measured_fails_before_training():

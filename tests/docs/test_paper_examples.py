@@ -292,6 +292,16 @@ def test_cifar100_example_killed_ends_as_if_it_had_not_been(desk, monkeypatch, c
     assert end["optimizer"]["param_groups"][0]["lr"] == pytest.approx(0.001)  # dropped twice, as for whole
 
 
+def test_cifar100_example_interrupted_tells_how_it_goes_on(desk, monkeypatch):
+    def interrupted(*words, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("builtins.print", interrupted)
+    with pytest.raises(SystemExit, match="interrupted; with --resume"):
+        train(monkeypatch, "--dataset", "digits", "--samples", 100, "--epochs", 2, "--blocks", 1)
+    assert (desk / "aum_run/checkpoint.pt").exists()
+
+
 def test_finished_row_trains_nothing(desk, capsys):
     replicate.main([*ROW, "--stages", "baseline"])
     replicate.main([*ROW, "--stages", "aum"])
@@ -650,6 +660,10 @@ def test_count_flags_what_the_authors_count_flags(size, percentile):
         (["digits", "--samples", "0"], "samples"),
         (["digits", "--samples", "2000"], "1437"),
         (["digits", "--batch-size", "0"], "batch_size"),
+        (["digits", "--learning-rate", "-1"], "learning_rate"),
+        (["digits", "--num-valid", "-1"], "num_valid"),
+        (["digits", "--workers", "-1"], "workers"),
+        (["digits", "--device", "abacus"], "device: 'abacus'"),
         (["digits", "--threshold-samples", "many"], "threshold-samples"),
         (["digits", "--threshold-samples", "0"], "size"),
         (["digits", "--percentile", "100"], "percentile"),
@@ -724,15 +738,46 @@ def test_pickles_that_are_damaged_or_run_code_are_refused(content, desk, monkeyp
     (folder / "train").write_bytes(content)
     with pytest.raises(ValueError, match="damaged"):
         data.load_data("cifar100", desk / "bad")
-    with pytest.raises((pickle.UnpicklingError, EOFError, AttributeError, KeyError)):
+    with pytest.raises(SystemExit, match="bad/cifar-100-python/train: not a file of CIFAR-100's python version"):
         train(monkeypatch, "--folder", "bad")
     assert not (desk / "evil").exists()
 
 
-def test_loss_that_is_not_finite_ends_the_training(desk):
-    with pytest.raises(RuntimeError, match="learning-rate"):
+def test_loss_that_is_not_finite_ends_the_training(desk, capsys):
+    with pytest.raises(SystemExit) as stopped:
         replicate.main([*ROW, "--net", "lenet", "--stages", "baseline", "--learning-rate", "1e30"])
+    told = capsys.readouterr().err
+    assert stopped.value.code == 1
+    assert "try a lower --learning-rate" in told
+    assert told.count("\n") == 1
     assert not list(desk.glob("results/*/row.json"))
+
+
+@pytest.mark.parametrize("content", [b"", b"junk", gzip.compress(b"short"), gzip.compress(bytes(99))[:-9]])
+def test_damaged_files_of_fashion_mnist_are_told(content, desk, monkeypatch):
+    write_fashion_mnist(desk / "bad")
+    (desk / "bad/t10k-images-idx3-ubyte.gz").write_bytes(content)
+    with pytest.raises(ValueError, match=r"t10k-images-idx3-ubyte\.gz: not a file of Fashion-MNIST, or damaged"):
+        data.load_data("fashion-mnist", desk / "bad")
+    with pytest.raises(SystemExit, match=r"t10k-images-idx3-ubyte\.gz: not a file of Fashion-MNIST, or damaged"):
+        train(monkeypatch, "--dataset", "fashion-mnist", "--folder", "bad")
+
+
+def test_missing_image_is_told_before_training(tmp_path):
+    write_webvision(tmp_path)
+    (tmp_path / "google/q0003/3.jpg").unlink()
+    with pytest.raises(ValueError, match=r"google/q0003/3\.jpg is missing, and 0 more of 58 images"):
+        data.load_data("webvision50", tmp_path)
+
+
+def test_damaged_image_is_told_in_one_line(desk, torchvision, capsys):
+    write_webvision(desk / "bad")
+    (desk / "bad/google/q0003/3.jpg").write_bytes(b"junk")
+    with pytest.raises(SystemExit):
+        replicate.main(["webvision50", "--folder", "bad", "--scale", "0.001"])
+    told = capsys.readouterr().err
+    assert "bad/google/q0003/3.jpg: not an image, or damaged" in told
+    assert told.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -740,7 +785,14 @@ def test_loss_that_is_not_finite_ends_the_training(desk):
     [
         (["--resume", "--detailed-aum"], "records of the epochs before are gone"),
         (["--num-valid", "0"], "at least 1"),
+        (["--batch-size", "0"], "--batch-size: 0, want at least 1"),
+        (["--samples", "-5"], "--samples: -5, want at least 1"),
+        (["--blocks", "0"], "--blocks: 0, want at least 1"),
+        (["--learning-rate", "-0.1"], "--learning-rate: -0.1"),
+        (["--device", "abacus"], "--device: 'abacus'"),
         (["--folder", "nowhere"], "pip install torchvision"),
+        (["--folder", "half"], "no half/cifar-100-python/train"),
+        (["--dataset", "fashion-mnist", "--folder", "nowhere"], "no nowhere/train-images-idx3-ubyte.gz"),
         (["--dataset", "digits", "--tensorboard"], "pip install tensorboard"),
     ],
 )
@@ -748,6 +800,7 @@ def test_cifar100_example_tells_what_does_not_fit(words, message, desk, monkeypa
     for missing in ("tensorboard", "torchvision", "torchvision.datasets"):
         monkeypatch.setitem(sys.modules, missing, None)
     monkeypatch.delitem(sys.modules, "torch.utils.tensorboard", raising=False)
+    (desk / "half/cifar-100-python").mkdir(parents=True)
     with pytest.raises(SystemExit) as stopped:
         train(monkeypatch, *words)
     assert message in f"{stopped.value.code}{capsys.readouterr().err}"
@@ -793,4 +846,5 @@ def test_cifar100_example_writes_for_tensorboard(desk, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
     train(monkeypatch, "--dataset", "digits", "--samples", 100, "--epochs", 2, "--blocks", 1, "--tensorboard")
     names = ["loss/train", "error/train", "error/validation"]
-    assert written == [Path("aum_run/tensorboard"), *[(name, epoch) for epoch in (1, 2) for name in names], "closed"]
+    epochs = [(name, epoch) for epoch in (1, 2) for name in names]
+    assert written == [Path("aum_run/tensorboard"), *epochs, ("error/test", 2), "closed"]

@@ -174,6 +174,8 @@ def test_plots_show_something(small, name):
     pixels = image.imread(small.page.with_suffix("") / name)
     coloured = np.ptp(pixels[..., :3], axis=-1) > 0.2
     assert coloured.sum() > 100
+    edges = np.concatenate([pixels[:, [0, -1], :3].reshape(-1, 3), pixels[[0, -1], :, :3].reshape(-1, 3)])
+    assert (edges == 1).all()  # nothing is cut off, no words of a legend either
 
 
 def test_the_page_of_the_docs_is_that_of_its_results(tmp_path):
