@@ -10,8 +10,7 @@ import numpy as np
 from aum_core.findings import Findings
 from aum_core.labels import class_labels
 from aum_core.noise import flip_uniform
-from aum_core.rivals import check_rows
-from aum_core.sample_index import as_ids
+from aum_core.rows import by_row
 from aum_core.totals import Totals
 
 if TYPE_CHECKING:
@@ -167,18 +166,9 @@ def self_check(
     found = find(noisy)
     if isinstance(found, Findings):
         return measure_detection(found.scores, flipped, flagged=found.flagged, budget=budget)
-    aums = _by_row(found, len(labels)) if isinstance(found, Totals) else found
-    return measure_detection(aums, flipped, budget=budget)
-
-
-def _by_row(totals: Totals, num_samples: int) -> NDArray[np.float64]:
-    """AUMs (N,) of totals, which stand in first-seen order; NaN where a row was not measured."""
-    if not len(totals):
-        raise ValueError("find: its totals hold no sample; want those of a calculator that measured the training")
-    check_rows(as_ids(totals.sample_ids), num_samples)
-    aums = np.full(num_samples, np.nan)
-    aums[totals.sample_ids] = totals.aums
-    return aums
+    if isinstance(found, Totals):
+        found = by_row(found.sample_ids, found.aums, len(labels), "find: it")
+    return measure_detection(found, flipped, budget=budget)
 
 
 @dataclass(frozen=True, slots=True)

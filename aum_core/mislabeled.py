@@ -11,8 +11,8 @@ import numpy as np
 
 from aum_core.calculator import AUMCalculator
 from aum_core.findings import Findings, label_names, names_of_rows, remove_old_files, write_findings
-from aum_core.rivals import Rivals, check_rows
-from aum_core.sample_index import as_ids
+from aum_core.rivals import Rivals
+from aum_core.rows import by_row
 from aum_core.score_kinds import check_names, oriented
 from aum_core.thresholds import Combine, ThresholdPlan, ThresholdRun
 
@@ -162,37 +162,13 @@ def _measure(
     calculator.observe(rivals)
     train(run.targets, run.num_classes, calculator)
     totals = calculator.totals
-    aums = by_row(calculator, totals.aums, plan.num_samples, f"run {run.index}")
-    scores = aums
-    if score != "aum":
-        values = oriented(score, calculator.scores[score])
-        scores = by_row(calculator, values, plan.num_samples, f"run {run.index}")
+    measured = partial(by_row, totals.sample_ids, num_samples=plan.num_samples, what=f"train: run {run.index}")
+    aums = measured(totals.aums)
+    scores = aums if score == "aum" else measured(oriented(score, calculator.scores[score]))
     totals.save(folder / f"totals_run{run.index}.npz")
     all_seen = rivals.measurements == totals.measurements
     described = {**calculator.describe(), "unmeasured": int(np.isnan(aums).sum())}
     return _Run(aums, scores, rivals if all_seen else None, described)
-
-
-def by_row(
-    calculator: AUMCalculator, values: NDArray[np.float64], num_samples: int, run: str = "the run"
-) -> NDArray[np.float64]:
-    """Give what a calculator has of its samples by row of the data set, (N,); NaN where nothing was measured.
-
-    Raises
-    ------
-    ValueError
-        Where nothing was measured at all, or a sample id is no row.
-    """
-    sample_ids = calculator.totals.sample_ids
-    if not len(sample_ids):
-        raise ValueError(
-            f"train: {run} measured nothing; "
-            "call calculator.accumulate(logits, targets, sample_ids) at every training step"
-        )
-    check_rows(as_ids(sample_ids), num_samples)
-    found = np.full(num_samples, np.nan)
-    found[sample_ids] = values
-    return found
 
 
 def _describe(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from aum_core.calculator import AUMCalculator
 from aum_core.cutoffs import Cutoff, LikelyWrong, Ranking
 from aum_core.findings import Findings, label_names, names_of_rows, remove_old_files, write_findings
 from aum_core.labels import class_labels
-from aum_core.mislabeled import by_row
+from aum_core.rows import by_row
 
 if TYPE_CHECKING:
     import os
@@ -100,7 +100,7 @@ def find_by_posterior(
 
     keeper = calculator(folder, noise_posterior=True)
     train(given, num_classes, keeper)
-    aums = by_row(keeper, keeper.totals.aums, len(given))
+    aums = by_row(keeper.totals.sample_ids, keeper.totals.aums, len(given), "train: the run")
     keeper.totals.save(folder / "totals.npz")
     posterior = _by_row(keeper, given)
     scores = 1 - posterior.probabilities
@@ -125,8 +125,8 @@ def find_by_posterior(
 def _by_row(calculator: AUMCalculator, given: NDArray[np.int64]) -> NoisePosterior:
     """The posterior by row of the data set; a sample that was not measured keeps its label."""
     found = calculator.noise_posterior()
-    probabilities = by_row(calculator, found.probabilities, len(given))
-    suggested = given.copy()
     rows = calculator.totals.sample_ids
+    probabilities = by_row(rows, found.probabilities, len(given), "train: the run")
+    suggested = given.copy()
     suggested[rows] = np.where(found.suggested >= 0, found.suggested, given[rows])
     return found.at(probabilities, suggested)

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aum_core.sample_index import id_list
+from aum_core.rows import check_rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from aum_core.margins import Margins
 
-__all__ = ["Rivals", "check_rows"]
+__all__ = ["Rivals"]
 
 _PENDING = 2**20
 
@@ -62,14 +62,3 @@ class Rivals:
         """Rows, classes and counts of all pairs that occurred, each (P,), sorted by row and class."""
         self._settle()
         return self._pairs // self._num_classes, self._pairs % self._num_classes, self._counts
-
-
-def check_rows(ids: Any, num_samples: int) -> None:
-    """Make an error of an id that is no row of the data set."""
-    if isinstance(ids, np.ndarray) and (not len(ids) or (ids.min() >= 0 and ids.max() < num_samples)):
-        return
-    wrong = next(each for each in id_list(ids) if not (isinstance(each, int) and 0 <= each < num_samples))
-    raise ValueError(
-        f"sample_ids: {wrong!r} is no row of the data set, want row numbers in [0, {num_samples}), as "
-        "DatasetWithIndex gives them"
-    )

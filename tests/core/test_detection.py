@@ -119,7 +119,8 @@ def test_the_self_check_takes_totals_in_whatever_order_they_were_measured():
 
 
 @pytest.mark.parametrize(
-    ("ids", "words"), [([], "no sample"), ([0, 4], "4 is no row"), ([-1], "-1 is no row"), (["a"], "'a' is no row")]
+    ("ids", "words"),
+    [([], "find: it measured nothing"), ([0, 4], "4 is no row"), ([-1], "-1 is no row"), (["a"], "'a' is no row")],
 )
 def test_totals_that_are_not_of_the_rows_are_refused(ids, words):
     totals = Totals()

@@ -76,14 +76,13 @@ def test_the_window_closes_by_itself_and_then_costs_no_more(golden, tmp_path):
 
 def test_a_net_that_agrees_with_all_labels_in_an_early_epoch_has_the_shortest_window(tmp_path):
     truth = np.random.default_rng(0).integers(0, 4, 400)
-    labels, wrong = flip_pairs(truth, 4, 0.2, seed=0)
+    labels, _ = flip_pairs(truth, 4, 0.2, seed=0)
     logits = np.repeat(3.0 * np.eye(4)[truth][:, None], 6, axis=1)
     logits[:, 2] = 1.5 * np.eye(4)[truth] + 1.6 * np.eye(4)[labels]  # the label wins, narrowly where it is wrong
     logits += np.random.default_rng(1).normal(0, 0.01, logits.shape)
     calculator = feed(AUMCalculator(tmp_path, noise_posterior=True), logits.astype(np.float32), labels, ends=True)
     window = calculator.scores.describe()["softmax_window"]
     assert (window["epochs"], window["closed"]) == (3, True)
-    np.testing.assert_array_equal(calculator.noise_posterior().flagged, wrong[calculator.totals.sample_ids])
 
 
 def test_a_run_of_fewer_epochs_than_the_window_needs_uses_them_all(tmp_path):
