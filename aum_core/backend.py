@@ -1,4 +1,4 @@
-"""What the engine asks of a framework: its arrays as NumPy's, and the margins and probabilities of a batch of them."""
+"""What the engine asks of a framework: its arrays as NumPy's, and the margins of a batch of them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from aum_core.margins import Margins, compute_margins
-from aum_core.softmax import softmax
+from aum_core.margins import Margins, compute_margins, widened
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,8 +30,8 @@ class Backend(Protocol):
         """
         ...
 
-    def softmax(self, logits: Any) -> NDArray[Any]:
-        """Compute the softmax (B, C) of a batch whose margins have been measured, and give it on the host."""
+    def logits(self, logits: Any) -> NDArray[Any]:
+        """Give the logits (B, C) of a batch whose margins have been measured on the host, half types widened."""
         ...
 
 
@@ -55,6 +54,6 @@ class NumpyBackend:
         """Compute the margins of a batch."""
         return compute_margins(logits, targets, other_logit=other_logit)
 
-    def softmax(self, logits: Any) -> NDArray[Any]:
-        """Compute the softmax of a batch."""
-        return softmax(logits)
+    def logits(self, logits: Any) -> NDArray[Any]:
+        """Give the logits of a batch, half types widened."""
+        return widened(logits)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from aum_core.backend import Backend
+    from aum_core.belief_window import PosteriorModel
     from aum_core.epoch_sums import EpochSums
     from aum_core.posterior import NoisePosterior
     from aum_core.records import RecordLog, SampleIds
@@ -41,6 +42,7 @@ __all__ = ["AUMCalculator", "KeepPosterior", "NonFinite", "Observer"]
 
 _KIND = "aum calculator, version 1"
 _ALWAYS_SAVED = ("save_dir", "compressed", "nonfinite")
+_SAVED_OF_SCORES = {"scores", "noise_posterior", "posterior_model"}
 _HOST_SEQUENCES = (list, tuple, str, bytes)
 NonFinite = Literal["leave_out", "raise", "propagate"]
 KeepPosterior = bool | Literal["on_disk"]
@@ -61,7 +63,7 @@ class _Batch:
     ids: NDArray[np.int64] | list[SampleId]
     margins: Margins
     kept: NDArray[np.bool_] | None
-    probabilities: NDArray[Any] | None
+    logits: NDArray[Any] | None
 
     def kept_part(self) -> tuple[NDArray[np.int64] | list[SampleId], Margins]:
         if self.kept is None:
@@ -95,6 +97,9 @@ class AUMCalculator:
     noise_posterior : bool or "on_disk", default False
         Whether to keep what `noise_posterior` needs: 8 bytes for each sample and class, in memory or in a file in
         `save_dir` that has no name and is gone with the calculator.
+    posterior_model : {"judged", "classes"}, default "judged"
+        Of the noise posterior: whether the first epochs judge what kind of errors there are, or they are taken to
+        follow from the class. See ``docs/scores.md``.
     log : callable, optional
         Makes the `RecordLog` of a calculator that is not compressed, given a function that gives the sample ids by
         row. By default records stay in memory; the adapters write them to disk.
@@ -121,6 +126,7 @@ class AUMCalculator:
         nonfinite: NonFinite = "leave_out",
         scores: Iterable[str] = (),
         noise_posterior: KeepPosterior = False,
+        posterior_model: PosteriorModel = "judged",
         log: Callable[[SampleIds], RecordLog] | None = None,
     ) -> None:
         if nonfinite not in ("leave_out", "raise", "propagate"):
@@ -132,7 +138,8 @@ class AUMCalculator:
         self._totals = Totals()
         self._log = None if compressed else (log or RecordsInMemory)(self._sample_ids)
         self._observers: list[Observer] = []
-        self._scores, self._keep_posterior = self._make_scores(scores, noise_posterior), noise_posterior
+        self._keep_posterior, self._posterior_model = noise_posterior, posterior_model
+        self._scores = self._make_scores(scores)
 
     @property
     def totals(self) -> Totals:
@@ -211,9 +218,8 @@ class AUMCalculator:
             Where the input does not fit; the calculator is as before the call.
         """
         measure = partial(self._backend.measure, logits, targets)
-        return self._update(
-            self._checked(measure, sample_ids, targets, partial(self._backend.softmax, logits)), targets
-        )
+        on_host = partial(self._backend.logits, logits)
+        return self._update(self._checked(measure, sample_ids, targets, on_host), targets)
 
     def accumulate(self, logits: Any, targets: Any, sample_ids: Any) -> None:
         """Measure a batch without making records of it: the same bookkeeping as `update`, many times faster.
@@ -222,11 +228,9 @@ class AUMCalculator:
         """
         needs_other = self._log is not None or self._scores is not None or bool(self._observers)
         measure = partial(self._backend.measure, logits, targets, other_logit=needs_other)
-        self._accumulate(self._checked(measure, sample_ids, targets, partial(self._backend.softmax, logits)), targets)
+        self._accumulate(self._checked(measure, sample_ids, targets, partial(self._backend.logits, logits)), targets)
 
-    def accumulate_measured(
-        self, margins: Margins, targets: Any, sample_ids: Any, *, probabilities: Any = None
-    ) -> None:
+    def accumulate_measured(self, margins: Margins, targets: Any, sample_ids: Any, *, logits: Any = None) -> None:
         """Take a batch whose margins were measured elsewhere: on a device, in a compiled step.
 
         Parameters
@@ -237,8 +241,8 @@ class AUMCalculator:
             The assigned classes that they were measured for.
         sample_ids
             As in `update`.
-        probabilities : array of shape (B, C), optional
-            The softmax of the logits; wanted where scores or the noise posterior need it.
+        logits : array of shape (B, C), optional
+            What they were measured on; wanted where scores or the noise posterior need them.
 
         Raises
         ------
@@ -255,8 +259,8 @@ class AUMCalculator:
         -1.5
         """
         measure = partial(self._brought_home, margins, targets)
-        softmax = partial(self._softmax_brought_home, probabilities)
-        self._accumulate(self._checked(measure, sample_ids, targets, softmax), targets)
+        on_host = partial(self._logits_brought_home, logits)
+        self._accumulate(self._checked(measure, sample_ids, targets, on_host), targets)
 
     def add_totals(self, totals: Totals) -> None:
         """Take in what was measured elsewhere: on a device inside a compiled step, or by another process.
@@ -443,7 +447,8 @@ class AUMCalculator:
         options = {"compressed": self.compressed, "nonfinite": self._nonfinite}
         if self._scores is None:
             return options
-        return {**options, "scores": list(self._scores.names), "noise_posterior": self._keep_posterior}
+        posterior = {"noise_posterior": self._keep_posterior, "posterior_model": self._posterior_model}
+        return {**options, "scores": list(self._scores.names), **posterior}
 
     @staticmethod
     def records_to_df(records: Iterable[AUMRecord]) -> Any:
@@ -501,7 +506,7 @@ class AUMCalculator:
         return self._totals.sample_ids
 
     def _checked(
-        self, measure: Callable[[], Margins], sample_ids: Any, targets: Any, softmax: Callable[[], NDArray[Any]]
+        self, measure: Callable[[], Margins], sample_ids: Any, targets: Any, on_host: Callable[[], NDArray[Any]]
     ) -> _Batch:
         """Check and measure a batch. Whatever can be wrong with it is found here, before any state changes."""
         if not isinstance(sample_ids, _HOST_SEQUENCES):
@@ -516,56 +521,59 @@ class AUMCalculator:
             raise TargetError(error.row, error.target, error.num_classes, named) from None
         if len(margins) != len(ids):
             raise ValueError(f"sample_ids: {len(ids)} ids for {len(margins)} rows of logits, want one id per row")
-        probabilities = self._probabilities(ids, targets, softmax) if self._scores is not None else None
-        batch = _Batch(ids, margins, self._kept(ids, margins.margin), probabilities)
+        logits = self._logits_to_score(ids, targets, on_host) if self._scores is not None else None
+        batch = _Batch(ids, margins, self._kept(ids, margins.margin), logits)
         for observer in self._observers:
             observer.see(*batch.kept_part())
         if batch.kept is not None:
             self._totals.left_out += len(ids) - int(np.count_nonzero(batch.kept))
         return batch
 
-    def _make_scores(self, names: Iterable[str], noise_posterior: KeepPosterior) -> Scores | None:
-        if noise_posterior not in (False, True, "on_disk"):
-            raise ValueError(f"noise_posterior: {noise_posterior!r}, want False, True or 'on_disk'")
-        if noise_posterior == "on_disk":
+    def _make_scores(self, names: Iterable[str]) -> Scores | None:
+        keep, model = self._keep_posterior, self._posterior_model
+        if keep not in (False, True, "on_disk"):
+            raise ValueError(f"noise_posterior: {keep!r}, want False, True or 'on_disk'")
+        if model not in ("judged", "classes"):
+            raise ValueError(f"posterior_model: {model!r}, want 'judged' or 'classes'")
+        if keep == "on_disk":
             Path(self.save_dir).mkdir(parents=True, exist_ok=True)
-            return Scores(names, noise_posterior=True, allocate=on_disk(self.save_dir))
-        scores = Scores(names, noise_posterior=noise_posterior)
-        return scores if scores or noise_posterior else None
+            return Scores(names, noise_posterior=model, allocate=on_disk(self.save_dir))
+        scores = Scores(names, noise_posterior=model if keep else None)
+        return scores if scores or keep else None
 
-    def _probabilities(
-        self, ids: NDArray[np.int64] | list[SampleId], targets: Any, softmax: Callable[[], NDArray[Any]]
+    def _logits_to_score(
+        self, ids: NDArray[np.int64] | list[SampleId], targets: Any, on_host: Callable[[], NDArray[Any]]
     ) -> NDArray[Any] | None:
-        """The softmax of a checked batch where the scores need it, seen to go with what they have."""
+        """The logits of a checked batch where the scores need them, seen to go with what they have."""
         scores = self.scores
-        if not scores.need_softmax:
+        if not (scores.need_softmax or scores.need_logits_sums):
             return None
-        probabilities = softmax()
+        logits = on_host()
         labels = self._backend.to_numpy(targets).reshape(-1)
-        place = scores.check(self._totals.find(ids), labels, probabilities.shape[1])
+        place = scores.check(self._totals.find(ids), labels, logits.shape[1])
         if place is not None:
             named = id_list(ids)[place]
             before = scores.labels[self._totals.find(as_ids([named]))[0]]
             raise ValueError(
                 f"targets: sample {named!r} has target {labels[place]}, and {before} before; scores go with one label"
             )
-        return probabilities
+        return logits
 
-    def _softmax_brought_home(self, probabilities: Any) -> NDArray[Any]:
-        if probabilities is None:
-            raise ValueError("probabilities: None, but the scores need them; want the softmax of the logits, (B, C)")
-        return self._backend.to_numpy(probabilities)
+    def _logits_brought_home(self, logits: Any) -> NDArray[Any]:
+        if logits is None:
+            raise ValueError("logits: None, but the scores need them; want what the margins were measured on, (B, C)")
+        return self._backend.logits(logits)
 
     def _score(self, batch: _Batch, targets: Any) -> None:
         """Hand a batch to the scores that were asked for."""
         if self._scores is None:
             return
         ids, margins = batch.kept_part()
-        labels, probabilities = self._backend.to_numpy(targets).reshape(-1), batch.probabilities
+        labels, logits = self._backend.to_numpy(targets).reshape(-1), batch.logits
         if batch.kept is not None:
             labels = labels[batch.kept]
-            probabilities = None if probabilities is None else probabilities[batch.kept]
-        self._scores.measure(self._totals.find(ids), margins, labels, probabilities)
+            logits = None if logits is None else logits[batch.kept]
+        self._scores.measure(self._totals.find(ids), margins, labels, logits)
 
     def _kept(self, ids: NDArray[np.int64] | list[SampleId], margin: NDArray[Any]) -> NDArray[np.bool_] | None:
         if self._nonfinite == "propagate" or _all_finite(margin):
@@ -620,7 +628,7 @@ class AUMCalculator:
 
 def _options_from(arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
     options = json.loads(arrays.get("options", np.empty(0)).tobytes())
-    if not isinstance(options, dict) or set(options) - {"scores", "noise_posterior"} != {*_ALWAYS_SAVED}:
+    if not isinstance(options, dict) or set(options) - _SAVED_OF_SCORES != {*_ALWAYS_SAVED}:
         raise ValueError(f"options are {options}")
     return options
 
@@ -653,8 +661,14 @@ def _check_epoch(epoch: EpochSums, scores: Scores | None) -> None:
             raise ValueError(f"epoch: {found} for the column {name!r}, want {shape}, as the counts")
     if epoch.labels.shape != shape:
         raise ValueError(f"epoch: labels of shape {epoch.labels.shape}, want {shape}, as the counts")
-    if scores is not None and scores.need_softmax_sums and (epoch.softmax is None or len(epoch.softmax) != shape[0]):
-        raise ValueError(f"epoch: no softmax for {shape[0]} rows, want (N, C), the softmax added up by row")
+    if scores is None:
+        return
+    for name, matrix, needed in (
+        ("softmax", epoch.softmax, scores.need_softmax_sums),
+        ("logits", epoch.logits, scores.need_logits_sums),
+    ):
+        if needed and (matrix is None or len(matrix) != shape[0]):
+            raise ValueError(f"epoch: no {name} for {shape[0]} rows, want (N, C), added up by row")
 
 
 def _record_key(record: AUMRecord) -> tuple[bool, SampleId, int]:

@@ -9,32 +9,38 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from aum_core.softmax import softmax
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
-__all__ = ["Beliefs", "confident_joint", "count_prunable"]
+__all__ = ["Beliefs", "confident_joint", "count_prunable", "expected_wrong"]
 
 _FLOATS_PER_BLOCK = 2**20
 _TOO_FEW_TO_PRUNE = 5
 
 
 class Beliefs:
-    """What the network believes of each sample: the mean softmax, in float64 and in blocks of rows.
+    """What the network believes of each sample: probabilities of the classes, in float64 and in blocks of rows.
 
     Parameters
     ----------
     sums : ndarray of shape (N, C), floats
-        Softmax added up by sample.
+        Softmax or logits added up by sample.
     counts : ndarray of shape (N,), int64
         How many were added; rows of 0 are passed over.
     labels : ndarray of shape (N,), int64
         The given labels.
+    of_logits : bool
+        Whether the sums are of logits: then the softmax is taken of their means.
     """
 
-    def __init__(self, sums: NDArray[Any], counts: NDArray[np.int64], labels: NDArray[np.int64]) -> None:
-        self._sums, self._counts, self._labels = sums, counts, labels
+    def __init__(
+        self, sums: NDArray[Any], counts: NDArray[np.int64], labels: NDArray[np.int64], *, of_logits: bool = False
+    ) -> None:
+        self._sums, self._counts, self._labels, self._of_logits = sums, counts, labels, of_logits
         self.num_classes = sums.shape[1]
         self.measured = np.flatnonzero(counts)
         self.label_counts = np.bincount(labels[self.measured], minlength=self.num_classes)
@@ -48,20 +54,20 @@ class Beliefs:
         return len(self._labels)
 
     def at(self, rows: NDArray[np.intp]) -> NDArray[np.float64]:
-        """The mean softmax (B, C) of some rows."""
+        """The probabilities (B, C) of some rows."""
         means: NDArray[np.float64] = self._sums[rows].astype(np.float64)
         means /= self._counts[rows, None]
-        return means
+        return softmax(means) if self._of_logits else means
 
     def blocks(self) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.int64]]]:
-        """Rows (B,), their mean softmax (B, C) and their labels (B,), until all measured rows have been given."""
+        """Rows (B,), their probabilities (B, C) and their labels (B,), until all measured rows have been given."""
         size = max(1, _FLOATS_PER_BLOCK // self.num_classes)
         for start in range(0, len(self.measured), size):
             rows = self.measured[start : start + size]
             yield rows, self.at(rows), self._labels[rows]
 
     def of_label(self, label: int) -> NDArray[np.float64]:
-        """The mean softmax (B, C) of all samples with a given label."""
+        """The probabilities (B, C) of all samples with a given label."""
         return self.at(self.measured[self._labels[self.measured] == label])
 
 
@@ -87,6 +93,11 @@ def confident_joint(beliefs: Beliefs) -> NDArray[np.float64]:
     counts *= (given / counts.sum(axis=1))[:, None]
     joint: NDArray[np.float64] = (counts / counts.sum()).T
     return joint
+
+
+def expected_wrong(joint: NDArray[np.float64], beliefs: Beliefs) -> float:
+    """How many labels are wrong by the joint."""
+    return len(beliefs.measured) * (1 - float(np.trace(joint)))
 
 
 def count_prunable(beliefs: Beliefs) -> int:

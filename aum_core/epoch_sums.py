@@ -32,8 +32,8 @@ class EpochSums:
         The columns of the measurements, added up: "margin", and what `Scores.needs` names.
     labels : ndarray of shape (N,), int64
         The given labels.
-    softmax : ndarray of shape (N, C), optional
-        The softmax, added up; wanted where `Scores.need_softmax_sums`.
+    softmax, logits : ndarray of shape (N, C), optional
+        The softmax and the logits, added up; wanted where `Scores.need_softmax_sums` and `Scores.need_logits_sums`.
     left_out : int
         Measurements that were left out.
     """
@@ -42,14 +42,15 @@ class EpochSums:
     sums: Mapping[str, NDArray[np.float64]]
     labels: NDArray[np.int64]
     softmax: NDArray[Any] | None = None
+    logits: NDArray[Any] | None = None
     left_out: int = 0
 
     def measured(self) -> tuple[NDArray[np.intp], EpochSums]:
         """The rows (M,) that were measured, and their part of the sums."""
         rows = np.flatnonzero(self.counts)
         sums = {name: column[rows] for name, column in self.sums.items()}
-        softmax = None if self.softmax is None else self.softmax[rows]
-        return rows, EpochSums(self.counts[rows], sums, self.labels[rows], softmax, self.left_out)
+        softmax, logits = (None if each is None else each[rows] for each in (self.softmax, self.logits))
+        return rows, EpochSums(self.counts[rows], sums, self.labels[rows], softmax, logits, self.left_out)
 
 
 def column(

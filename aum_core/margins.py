@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Margins", "TargetError", "check_logits", "check_targets", "compute_margins", "rows_per_block"]
+__all__ = ["Margins", "TargetError", "check_logits", "check_targets", "compute_margins", "rows_per_block", "widened"]
 
 _BLOCK_BYTES = 512 * 1024
 _WIDE = 256
@@ -205,6 +205,13 @@ def check_logits(logits: NDArray[Any]) -> np.dtype[Any]:
     if logits.shape[1] < 2:
         raise ValueError(f"logits: shape {logits.shape} has fewer than two classes.{_binary_hint(logits)}")
     return dtype
+
+
+def widened(logits: ArrayLike) -> NDArray[Any]:
+    """Give logits (B, C) in the dtype of their margins; not a copy where they have it."""
+    given = np.asarray(logits)
+    wide: NDArray[Any] = given.astype(check_logits(given), copy=False)
+    return wide
 
 
 def _unusual_margin_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:

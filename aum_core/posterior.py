@@ -1,42 +1,58 @@
-"""The chance that a label is wrong, from the softmax of one training run: no threshold samples, a cut-off of its own.
+"""The chance that a label is wrong, from one training run: no threshold samples, a cut-off of its own.
 
 How the given labels came about is taken to be: a sample has a true class i, and an annotator writes down j with the
-chance ``T[i, j]``, whatever the sample looks like. ``T`` is estimated by confident learning (Northcutt et al. 2021,
-arXiv 1911.00068) from what the network believes before it learns wrong labels by heart; Bayes' rule does the rest.
+chance ``T[i, j]``, whatever the sample looks like. The first epochs tell which of two kinds of ``T`` it is, errors that
+are spread over all classes or errors that follow from the class, or that it is neither, and nothing can be told.
 
-Nothing of size N x C is made beside the mean softmax that comes in: all passes go over blocks of rows.
+Nothing of size N x C is made beside the averages that come in: all passes go over blocks of rows.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from aum_core.confident_learning import Beliefs, confident_joint
+from aum_core.confident_learning import Beliefs, confident_joint, expected_wrong
 from aum_core.labels import class_labels
+from aum_core.transitions import Uniform, chance_wrong, estimate_by_class, sharpened, temperature
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["CONDITIONS", "NoisePosterior", "estimate", "noise_posterior"]
+    from aum_core.early_signs import EarlySigns
+    from aum_core.transitions import Transition
 
-CONDITIONS = (
-    "The predictions hold where wrong labels follow from the class, as confusions and slips do, and are a tenth or "
-    "more of all. Where they follow from how ambiguous a sample is, where they are rare, or where the data are some "
-    "hundred samples, they promise too much."
-)
+__all__ = ["CONDITIONS", "NoisePosterior", "Verdict", "estimate", "noise_posterior"]
 
-_SMALLEST = 1e-12
-_REFINEMENTS = 3
-_UNMIXING_STEPS = 10
-_BISECTIONS = 8
+Verdict = Literal["spread", "classes", "cannot tell"]
+
+CONDITIONS: dict[Verdict, str] = {
+    "spread": "The errors look spread over all classes, as slips are. Precision and recall hold roughly, and less so "
+    "where few labels are wrong.",
+    "classes": "The errors look as if they followed from the class, as confusions do. Precision and recall hold "
+    "roughly if they do; where samples are ambiguous they promise too much.",
+    "cannot tell": "Where the network disagrees with labels it is unsure: samples are ambiguous, or hardly any label "
+    "is wrong. Nothing is flagged. The ranking is for review; that by AUM is as good here.",
+}
+
+_MIN_SHARE = 0.15
+_MIN_POWER = 0.3
+_MIN_CONFIDENCE_RATIO = 0.75
+_HIGHEST_RATE = 0.8
 _LARGEST_CORRECTION = 4.0
-_SECTIONS, _LOG_RANGE = 25, 2.0
-_GOLDEN = (5**0.5 - 1) / 2
+
+
+@dataclass(frozen=True, slots=True)
+class _Model:
+    """What is taken to be so: the verdict, the transitions, the number of wrong labels, room for a correction."""
+
+    verdict: Verdict
+    transition: Transition
+    expected: float
+    least_correction: float = 0.0
+    bisections: int = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,33 +67,39 @@ class NoisePosterior:
         The most likely true class.
     transition : ndarray of shape (C, C), float64
         ``transition[i, j]``: how likely a sample of class i is labelled j. Rows add up to 1.
-    expected_wrong : int
+    expected_wrong : float
         How many labels are expected to be wrong.
+    verdict : {"spread", "classes", "cannot tell"}
+        Whether errors are spread over all classes, follow from the class, or nothing can be told: see `CONDITIONS`.
     temperature, correction : float
         The power by which probabilities are sharpened, and the amount by which the logit of the given label is lowered
         for the network having been trained on it.
+    signs : EarlySigns, optional
+        What the verdict rests on.
     """
 
     probabilities: NDArray[np.float64]
     suggested: NDArray[np.int64]
     transition: NDArray[np.float64]
-    expected_wrong: int
+    expected_wrong: float
+    verdict: Verdict
     temperature: float
     correction: float
+    signs: EarlySigns | None = None
 
     @property
     def flagged(self) -> NDArray[np.bool_]:
-        """True, (N,), where the label is more likely wrong than right."""
-        return self.probabilities > 0.5
+        """True, (N,), where the label is more likely wrong than right; nowhere where nothing can be told."""
+        return (self.probabilities > 0.5) & (self.verdict != "cannot tell")
 
     @property
     def predicted_precision(self) -> float | None:
-        """Share of the flagged labels that are expected to be wrong; None where none is flagged. See `CONDITIONS`."""
+        """Share of the flagged labels expected to be wrong; None where none is flagged. See `CONDITIONS`."""
         return self._precision(self.flagged)
 
     @property
     def predicted_recall(self) -> float | None:
-        """Share of the wrong labels that are expected to be flagged; None where none is expected. See `CONDITIONS`."""
+        """Share of the wrong labels expected to be flagged; None where none is expected. See `CONDITIONS`."""
         return self._recall(self.flagged)
 
     def most_suspicious(self, count: int | None = None) -> NDArray[np.intp]:
@@ -95,12 +117,12 @@ class NoisePosterior:
         Returns
         -------
         ndarray of shape (N,), bool
-            None flagged where not even the most suspicious label is that likely wrong.
+            None flagged where not even the most suspicious label is that likely wrong, or nothing can be told.
 
         Examples
         --------
         >>> chances = np.array([0.1, 0.9, 0.4, 0.8])
-        >>> posterior = NoisePosterior(chances, np.array([0, 1, 0, 1]), np.eye(2), 2, 1.0, 0.0)
+        >>> posterior = NoisePosterior(chances, np.array([0, 1, 0, 1]), np.eye(2), 2, "classes", 1.0, 0.0)
         >>> posterior.flag_at_precision(0.7).tolist()
         [False, True, True, True]
         """
@@ -109,6 +131,8 @@ class NoisePosterior:
         order = self.most_suspicious(int(np.count_nonzero(~np.isnan(self.probabilities))))
         means = np.cumsum(self.probabilities[order]) / np.arange(1, len(order) + 1)
         flagged = np.zeros(len(self.probabilities), np.bool_)
+        if self.verdict == "cannot tell":
+            return flagged
         flagged[order[: np.count_nonzero(means >= precision)]] = True  # means of a falling row fall
         return flagged
 
@@ -125,9 +149,11 @@ class NoisePosterior:
             "expected_wrong_share": self.expected_wrong / measured,
             "predicted_precision": self._precision(chosen),
             "predicted_recall": self._recall(chosen),
-            "conditions": CONDITIONS,
+            "verdict": self.verdict,
+            "conditions": CONDITIONS[self.verdict],
             "temperature": self.temperature,
             "correction": self.correction,
+            "early_signs": None if self.signs is None else asdict(self.signs),
         }
 
     def _precision(self, flagged: NDArray[np.bool_]) -> float | None:
@@ -139,13 +165,15 @@ class NoisePosterior:
 
 
 def noise_posterior(mean_softmax: ArrayLike, targets: ArrayLike) -> NoisePosterior:
-    """Estimate how likely each label is wrong.
+    """Estimate how likely each label is wrong, taking it that errors follow from the class.
+
+    `AUMCalculator.noise_posterior` does more: it looks at the first epochs to see whether that is so.
 
     Parameters
     ----------
     mean_softmax : array_like of shape (N, C), floats
         The softmax of each sample's training forward passes, averaged over the epochs before the network learns wrong
-        labels by heart: what a calculator with ``noise_posterior=True`` keeps. NaN in rows that were not measured.
+        labels by heart. NaN in rows that were not measured.
     targets : array_like of shape (N,), ints in [0, C)
         The given labels.
 
@@ -178,128 +206,56 @@ def noise_posterior(mean_softmax: ArrayLike, targets: ArrayLike) -> NoisePosteri
     return estimate(Beliefs(means, measured.astype(np.int64), labels))
 
 
-def estimate(beliefs: Beliefs) -> NoisePosterior:
-    """Estimate the chances from what the network believes: noise rates, then the temperature, then Bayes' rule."""
+def estimate(beliefs: Beliefs, signs: EarlySigns | None = None) -> NoisePosterior:
+    """Estimate the chances from what the network believes, with the verdict of the first epochs if there are such."""
     joint = confident_joint(beliefs)
-    expected = round(len(beliefs.measured) * (1 - float(np.trace(joint))))
-    sharpness = _temperature(beliefs)
-    transition = joint / np.maximum(joint.sum(axis=1, keepdims=True), _SMALLEST)
-    for _ in range(_REFINEMENTS):
-        transition = _refined(transition, beliefs, sharpness)
-    transition = _shrunk(transition, beliefs)
-    correction = _correction(beliefs, sharpness, transition, expected)
+    power = temperature(beliefs)
+    model = _by_class_alone(joint, beliefs, power) if signs is None else _judged(signs, joint, beliefs, power)
+    correction = _correction(beliefs, power, model)
     probabilities = np.full(beliefs.num_rows, np.nan)
     suggested = np.full(beliefs.num_rows, -1)
     for rows, means, labels in beliefs.blocks():
-        probabilities[rows], truth = _posterior(_sharpened(means, sharpness), labels, transition, correction)
-        suggested[rows] = truth.argmax(axis=1)
-    return NoisePosterior(probabilities, suggested, transition, expected, sharpness, correction)
+        chances, truth = chance_wrong(sharpened(means, power), labels, model.transition, correction)
+        probabilities[rows], suggested[rows] = chances, truth.argmax(axis=1)
+    matrix = model.transition.matrix
+    return NoisePosterior(probabilities, suggested, matrix, model.expected, model.verdict, power, correction, signs)
 
 
-def _sharpened(means: NDArray[np.float64], power: float) -> NDArray[np.float64]:
-    """Raise probabilities (B, C) to a power, and have them add up to 1 again."""
-    logs = np.log(np.clip(means, 1e-8, 1.0)) * power
-    logs -= logs.max(axis=1, keepdims=True)
-    np.exp(logs, out=logs)
-    logs /= logs.sum(axis=1, keepdims=True)
-    return logs
+def _by_class_alone(joint: NDArray[np.float64], beliefs: Beliefs, power: float) -> _Model:
+    transition = estimate_by_class(joint, beliefs, power)
+    return _Model("classes", transition, round(expected_wrong(joint, beliefs)), bisections=8)
 
 
-def _temperature(beliefs: Beliefs) -> float:
-    """The power under which the given labels are most likely. A mean of softmaxes is never as sure as it should be."""
-
-    def loss(log_power: float) -> float:
-        total = 0.0
-        for _, means, labels in beliefs.blocks():
-            sharp = _sharpened(means, float(np.exp(log_power)))
-            total -= float(np.log(np.maximum(sharp[np.arange(len(labels)), labels], np.finfo(float).tiny)).sum())
-        return total
-
-    return float(np.exp(_lowest(loss, -_LOG_RANGE, _LOG_RANGE)))
-
-
-def _lowest(function: Callable[[float], float], low: float, high: float) -> float:
-    """Where a function with one valley is lowest, by golden sections."""
-    left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
-    at_left, at_right = function(left), function(right)
-    for _ in range(_SECTIONS):
-        if at_left < at_right:
-            high, right, at_right = right, left, at_left
-            left = high - _GOLDEN * (high - low)
-            at_left = function(left)
-        else:
-            low, left, at_left = left, right, at_right
-            right = low + _GOLDEN * (high - low)
-            at_right = function(right)
-    return (low + high) / 2
+def _judged(signs: EarlySigns, joint: NDArray[np.float64], beliefs: Beliefs, power: float) -> _Model:
+    """Judge by the first epochs what kind of errors there are, and how many."""
+    spread, disagreement = signs.spread, signs.disagreement
+    num_samples, late = len(beliefs.measured), expected_wrong(joint, beliefs)
+    is_sure = disagreement.confidence_ratio >= _MIN_CONFIDENCE_RATIO
+    if spread.rate * num_samples >= max(1.0, _MIN_SHARE * late) and spread.power >= _MIN_POWER:
+        expected = min(num_samples * spread.rate / spread.power, float(disagreement.count))
+        expected = max(expected, late) if is_sure else expected
+        errors = Uniform(min(expected / num_samples, _HIGHEST_RATE), beliefs.num_classes)
+        return _Model("spread", errors, expected, least_correction=-2.0)
+    # the first count is too high while the network underfits, the second too low once it learns labels by heart
+    expected = (disagreement.expected_wrong + late) / 2
+    return _Model("classes" if is_sure else "cannot tell", estimate_by_class(joint, beliefs, power), expected)
 
 
-def _unmixed(beliefs: NDArray[np.float64], transition: NDArray[np.float64]) -> NDArray[np.float64]:
-    """True classes (B, C) whose labels, by the transitions, would be as the network believes: Richardson-Lucy steps."""
-    truth = beliefs.copy()
-    for _ in range(_UNMIXING_STEPS):
-        truth *= (beliefs / np.maximum(truth @ transition, 1e-9)) @ transition.T
-        truth /= truth.sum(axis=1, keepdims=True)
-    return truth
-
-
-def _refined(transition: NDArray[np.float64], beliefs: Beliefs, sharpness: float) -> NDArray[np.float64]:
-    """One step of expectation and maximisation: the transitions that the believed truths and given labels show."""
-    num_classes = len(transition)
-    seen = np.full((num_classes, num_classes), 1 / num_classes)
-    for _, means, labels in beliefs.blocks():
-        responsible = _unmixed(_sharpened(means, sharpness), transition) * transition[:, labels].T
-        responsible /= responsible.sum(axis=1, keepdims=True)
-        np.add.at(seen.T, labels, responsible)
-    refined: NDArray[np.float64] = seen / seen.sum(axis=1, keepdims=True)
-    return refined
-
-
-def _shrunk(transition: NDArray[np.float64], beliefs: Beliefs) -> NDArray[np.float64]:
-    """Draw the shape of each row's errors towards uniform, by as many samples as there are classes."""
-    num_classes = len(transition)
-    believed = np.zeros(num_classes, np.int64)
-    for _, means, _ in beliefs.blocks():
-        believed += np.bincount(means.argmax(axis=1), minlength=num_classes)
-    wrong = transition.copy()
-    np.fill_diagonal(wrong, 0.0)
-    rate = wrong.sum(axis=1, keepdims=True)
-    uniform = (1 - np.eye(num_classes)) / (num_classes - 1)
-    counts = wrong * believed[:, None]
-    shape = (counts + num_classes * uniform) / (counts.sum(axis=1, keepdims=True) + num_classes)
-    shrunk: NDArray[np.float64] = rate * shape + np.diag(1 - rate[:, 0])
-    return shrunk
-
-
-def _posterior(
-    sharp: NDArray[np.float64], labels: NDArray[np.int64], transition: NDArray[np.float64], correction: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The chance that the label is wrong (B,), and the true classes (B, C), once the given label is lowered."""
-    places = np.arange(len(labels))
-    lowered = sharp.copy()
-    lowered[places, labels] *= np.exp(-correction)
-    lowered /= lowered.sum(axis=1, keepdims=True)
-    truth = _unmixed(lowered, transition)
-    given = np.einsum("bi,ib->b", truth, transition[:, labels])
-    right = truth[places, labels] * transition[labels, labels] / np.maximum(given, _SMALLEST)
-    return 1 - right, truth
-
-
-def _correction(beliefs: Beliefs, sharpness: float, transition: NDArray[np.float64], expected: int) -> float:
+def _correction(beliefs: Beliefs, power: float, model: _Model) -> float:
     """How much to lower the given labels until as many are held to be wrong as are expected to be."""
 
     def held_wrong(correction: float) -> float:
         found = 0.0
         for _, means, labels in beliefs.blocks():
-            found += float(_posterior(_sharpened(means, sharpness), labels, transition, correction)[0].sum())
+            found += float(chance_wrong(sharpened(means, power), labels, model.transition, correction)[0].sum())
         return found
 
-    if held_wrong(0.0) >= expected:
-        return 0.0
-    low, high = 0.0, _LARGEST_CORRECTION
-    for _ in range(_BISECTIONS):
+    low, high = model.least_correction, _LARGEST_CORRECTION
+    if held_wrong(low) >= model.expected:
+        return low
+    for _ in range(model.bisections):
         middle = (low + high) / 2
-        if held_wrong(middle) < expected:
+        if held_wrong(middle) < model.expected:
             low = middle
         else:
             high = middle

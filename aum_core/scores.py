@@ -8,21 +8,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from aum_core.belief_window import BeliefWindow, add_by_row
 from aum_core.epoch_sums import OF_SOFTMAX, column
 from aum_core.growing import GrowingArray
 from aum_core.margins import compute_margins
-from aum_core.posterior import NoisePosterior, estimate
 from aum_core.score_kinds import MARGIN_OF_MEAN, SCORES, Epoch, check_names
-from aum_core.softmax_window import SoftmaxWindow, add_by_row
+from aum_core.softmax import softmax
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from numpy.typing import NDArray
 
+    from aum_core.belief_window import PosteriorModel
     from aum_core.epoch_sums import EpochSums
     from aum_core.growing import Allocate
     from aum_core.margins import Margins
+    from aum_core.posterior import NoisePosterior
 
 __all__ = ["Scores"]
 
@@ -41,35 +43,34 @@ class Scores(Mapping[str, "NDArray[np.float64]"]):
     ----------
     names : iterable of str
         Of `score_kinds.SCORES`, or "margin_of_mean_softmax".
-    noise_posterior : bool
-        Whether to keep what `noise_posterior` needs.
+    noise_posterior : {"judged", "classes"}, optional
+        The model of the noise posterior, where what `noise_posterior` needs is to be kept: see `BeliefWindow`.
     allocate : callable
         Makes arrays of N x C numbers: `numpy.empty`, or one that keeps them on disk.
 
     Examples
     --------
     >>> from aum_core import compute_margins
-    >>> from aum_core.softmax import softmax
     >>> scores, logits = Scores(["correctness"]), np.array([[2.0, 0.5], [1.0, 3.0]])
-    >>> scores.measure(np.array([0, 1]), compute_margins(logits, [0, 0]), np.array([0, 0]), softmax(logits))
+    >>> scores.measure(np.array([0, 1]), compute_margins(logits, [0, 0]), np.array([0, 0]), logits)
     >>> scores["correctness"]
     array([1., 0.])
     """
 
     def __init__(
-        self, names: Iterable[str] = (), *, noise_posterior: bool = False, allocate: Allocate = np.empty
+        self, names: Iterable[str] = (), *, noise_posterior: PosteriorModel | None = None, allocate: Allocate = np.empty
     ) -> None:
         self.names = check_names(names)
-        self._has_window, self._allocate = noise_posterior, allocate
+        self._model, self._allocate = noise_posterior, allocate
         self._kinds = [SCORES[name] for name in self.names if name in SCORES]
-        needs = {kind.needs for kind in self._kinds} | ({"correct"} if noise_posterior else set())
+        needs = {kind.needs for kind in self._kinds} | ({"correct"} if self.keeps_posterior else set())
         self._epoch_counts = GrowingArray(np.int64)
         self._epoch_sums = {name: GrowingArray(np.float64) for name in sorted(needs)}
         kept = ["epochs", *(name for kind in self._kinds for name in kind.keeps)]
         self._kept = {name: GrowingArray(np.float64) for name in kept}
         self._labels = GrowingArray(np.int32)
         self._softmax: GrowingArray | None = None
-        self._window: SoftmaxWindow | None = None
+        self._window: BeliefWindow | None = None
         self._num_classes: int | None = None
 
     def __getitem__(self, name: str) -> NDArray[np.float64]:
@@ -104,14 +105,26 @@ class Scores(Mapping[str, "NDArray[np.float64]"]):
     @property
     def keeps_posterior(self) -> bool:
         """Whether `noise_posterior` can be asked for."""
-        return self._has_window
+        return self._model is not None
 
     @property
     def need_softmax(self) -> bool:
-        """Whether the next batch's softmax is needed: for the noise posterior no longer once its window has closed."""
-        if MARGIN_OF_MEAN in self.names or any(name in OF_SOFTMAX for name in self._epoch_sums):
+        """Whether the softmax of the next batch is needed; for the noise posterior in its first epochs only."""
+        return self.need_softmax_sums or any(name in OF_SOFTMAX for name in self._epoch_sums)
+
+    @property
+    def need_softmax_sums(self) -> bool:
+        """Whether all C probabilities of the next epoch are needed, added up by row."""
+        if MARGIN_OF_MEAN in self.names:
             return True
-        return self._has_window and (self._window is None or self._window.is_open)
+        return self.keeps_posterior and (self._window is None or self._window.needs_softmax)
+
+    @property
+    def need_logits_sums(self) -> bool:
+        """Whether all C logits of the next epoch are needed, added up by row, until the window has closed."""
+        if self._window is None:
+            return self._model == "judged"
+        return self._window.needs_logits
 
     def check(self, rows: NDArray[np.int64], targets: NDArray[np.int64], num_classes: int) -> int | None:
         """Find what does not fit, before anything is changed: the place in the batch of a sample with a new label.
@@ -141,18 +154,19 @@ class Scores(Mapping[str, "NDArray[np.float64]"]):
         rows: NDArray[np.int64],
         margins: Margins,
         targets: NDArray[np.int64],
-        probabilities: NDArray[Any] | None,
+        logits: NDArray[Any] | None,
     ) -> None:
-        """Take a batch of checked measurements, (B,) each; `probabilities` (B, C) where `need_softmax`."""
+        """Take a batch of checked measurements, (B,) each; logits (B, C) where they or their softmax are needed."""
         self.grow(int(rows.max(initial=-1)) + 1)
         if self._is_new_epoch(rows):
             self.end_epoch()
+        probabilities = softmax(logits) if logits is not None and self.need_softmax else None
         self._labels.values[rows] = targets
         np.add.at(self._epoch_counts.values, rows, 1)
         for name, sums in self._epoch_sums.items():
             np.add.at(sums.values, rows, column(name, margins, targets, probabilities))
-        if probabilities is not None:
-            self._add_softmax(rows, probabilities)
+        if logits is not None:
+            self._add_matrices(rows, logits, probabilities)
 
     def add_epoch(self, rows: NDArray[np.int64], epoch: EpochSums) -> None:
         """Take the sums of a whole epoch that were added up elsewhere, and end it.
@@ -170,21 +184,14 @@ class Scores(Mapping[str, "NDArray[np.float64]"]):
         self._epoch_counts.values[rows] = epoch.counts
         for name, sums in self._epoch_sums.items():
             sums.values[rows] = epoch.sums[name]
-        if epoch.softmax is not None:
-            self._add_softmax(rows, epoch.softmax)
+        if epoch.softmax is not None or epoch.logits is not None:
+            self._add_matrices(rows, epoch.logits, epoch.softmax)
         self.end_epoch()
 
     @property
     def needs(self) -> tuple[str, ...]:
         """The columns of a measurement that are added up."""
         return tuple(self._epoch_sums)
-
-    @property
-    def need_softmax_sums(self) -> bool:
-        """Whether all C probabilities of the next epoch are needed, added up by row."""
-        if MARGIN_OF_MEAN in self.names:
-            return True
-        return self._has_window and (self._window is None or self._window.is_open)
 
     def end_epoch(self) -> None:
         """Say that an epoch has ended: the next measurement is of another one."""
@@ -208,13 +215,13 @@ class Scores(Mapping[str, "NDArray[np.float64]"]):
         ValueError
             Where it was not asked for, or nothing has been measured.
         """
-        if not self._has_window:
+        if not self.keeps_posterior:
             raise ValueError("noise_posterior: not kept, want noise_posterior=True where the calculator is made")
         if self._window is None:
             raise ValueError("noise_posterior: nothing has been measured yet")
         epoch = self._epoch_in_progress()
         agreement = _agreement(epoch) if len(epoch.rows) else 0.0
-        return estimate(self._window.beliefs(self._epoch_counts.values, agreement, self._labels.values))
+        return self._window.posterior(self._epoch_counts.values, agreement, self._labels.values)
 
     def describe(self) -> dict[str, Any]:
         """Tell what is kept, as ``run.json`` has it; an epoch in progress counts."""
@@ -223,7 +230,7 @@ class Scores(Mapping[str, "NDArray[np.float64]"]):
         epochs[epoch.rows] += 1
         told: dict[str, Any] = {"names": list(self.names), "epochs": int(epochs.max(initial=0))}
         if self._window is not None:
-            told["softmax_window"] = self._window.describe(_agreement(epoch) if len(epoch.rows) else None)
+            told["belief_window"] = self._window.describe(_agreement(epoch) if len(epoch.rows) else None)
         return told
 
     def grow(self, num_rows: int) -> None:
@@ -279,7 +286,7 @@ class Scores(Mapping[str, "NDArray[np.float64]"]):
         window = self._window
         told = {
             "names": self.names,
-            "noise_posterior": self._has_window,
+            "noise_posterior": self._model,
             "num_classes": self._num_classes,
             "window": None if window is None else window.told(),
         }
@@ -328,10 +335,10 @@ class Scores(Mapping[str, "NDArray[np.float64]"]):
     def _check_same_kind(self, other: Scores) -> None:
         for what, mine, theirs in (
             ("names", self.names, other.names),
-            ("noise_posterior", self._has_window, other._has_window),
-            ("classes", self._num_classes, other._num_classes),
+            ("noise_posterior", self._model, other._model),
+            ("classes", self._num_classes or other._num_classes, other._num_classes or self._num_classes),
         ):
-            if mine != theirs and None not in (mine, theirs):
+            if mine != theirs:
                 raise ValueError(f"scores: {what} {mine} and {theirs}, want the same in both")
 
     def _open(self, num_classes: int) -> None:
@@ -342,16 +349,16 @@ class Scores(Mapping[str, "NDArray[np.float64]"]):
         if MARGIN_OF_MEAN in self.names:
             self._softmax = GrowingArray(np.float32, num_classes, self._allocate)
             self._softmax.append_zeros(self.num_rows)
-        if self._has_window:
-            self._window = SoftmaxWindow(num_classes, self._allocate)
+        if self._model is not None:
+            self._window = BeliefWindow(num_classes, self._model, self._allocate)
             self._window.grow(self.num_rows)
 
-    def _add_softmax(self, rows: Any, probabilities: NDArray[Any]) -> None:
-        self._open(probabilities.shape[1])
-        if self._softmax is not None:
+    def _add_matrices(self, rows: Any, logits: NDArray[Any] | None, probabilities: NDArray[Any] | None) -> None:
+        self._open((logits if probabilities is None else probabilities).shape[1])  # type: ignore[union-attr] # one is there
+        if self._softmax is not None and probabilities is not None:
             add_by_row(self._softmax.values, rows, probabilities)
         if self._window is not None:
-            self._window.add(rows, probabilities)
+            self._window.add(rows, logits, probabilities)
 
     def _is_new_epoch(self, rows: NDArray[np.int64]) -> bool:
         seen = int(np.count_nonzero(self._epoch_counts.values[rows]))

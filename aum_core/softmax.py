@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aum_core.margins import check_logits
+from aum_core.margins import widened
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -34,10 +34,9 @@ def softmax(logits: ArrayLike) -> NDArray[Any]:
     array([[0.5, 0.5],
            [0. , 1. ]])
     """
-    given = np.asarray(logits)
-    raised = given.astype(check_logits(given), copy=True)
+    wide = widened(logits)
     with np.errstate(invalid="ignore", over="ignore"):  # inf - inf, of rows that will be left out
-        raised -= raised.max(axis=1, keepdims=True)
+        raised: NDArray[Any] = wide - wide.max(axis=1, keepdims=True)
     np.exp(raised, out=raised)
     raised /= raised.sum(axis=1, keepdims=True)
     return raised

@@ -20,8 +20,7 @@ import numpy as np
 
 import aum_core
 from aum_core import AUMRecord, DatasetWithIndex, Findings, Margins, ThresholdPlan, Totals, compute_margins
-from aum_core.margins import TargetError, check_logits, check_targets
-from aum_core.softmax import softmax
+from aum_core.margins import TargetError, check_logits, check_targets, widened
 
 try:
     import jax  # noqa: TID251 # the one module that may
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from aum_core.belief_window import PosteriorModel
     from aum_core.calculator import KeepPosterior, NonFinite
     from aum_core.sample_index import SampleId
 
@@ -340,11 +340,9 @@ class JaxBackend:
             return _measure_on_device(logits, targets)
         return compute_margins(self.to_numpy(logits), self.to_numpy(targets), other_logit=other_logit)
 
-    def softmax(self, logits: Any) -> NDArray[Any]:
-        """Compute the softmax of a batch: with NumPy where the logits are there already, else on their device."""
-        if isinstance(logits, jax.Array) and not _on_host(logits):
-            return np.asarray(_softmax_jitted(logits))
-        return softmax(self.to_numpy(logits))
+    def logits(self, logits: Any) -> NDArray[Any]:
+        """Give the logits of a batch on the host, half types widened."""
+        return widened(self.to_numpy(logits))
 
 
 class AUMCalculator(aum_core.AUMCalculator):
@@ -373,6 +371,7 @@ class AUMCalculator(aum_core.AUMCalculator):
         nonfinite: NonFinite = "leave_out",
         scores: Iterable[str] = (),
         noise_posterior: KeepPosterior = False,
+        posterior_model: PosteriorModel = "judged",
     ) -> None:
         super().__init__(
             save_dir,
@@ -381,6 +380,7 @@ class AUMCalculator(aum_core.AUMCalculator):
             nonfinite=nonfinite,
             scores=scores,
             noise_posterior=noise_posterior,
+            posterior_model=posterior_model,
             log=None if compressed else _log_on_disk(save_dir),
         )
 
@@ -519,7 +519,6 @@ def _on_host(array: jax.Array) -> bool:
 
 
 _measure_jitted = jax.jit(measure)
-_softmax_jitted = jax.jit(lambda logits: jax.nn.softmax(logits.astype(jnp.promote_types(logits.dtype, jnp.float32))))
 
 
 def _measure_on_device(logits: jax.Array, targets: Any) -> Margins:

@@ -18,8 +18,7 @@ import numpy as np
 
 import aum_core
 from aum_core import AUMRecord, Findings, Margins, ThresholdPlan, Totals, compute_margins
-from aum_core.margins import TargetError, check_logits, check_targets
-from aum_core.softmax import softmax
+from aum_core.margins import TargetError, check_logits, check_targets, widened
 
 try:
     import tensorflow as tf  # noqa: TID251 # the one module that may
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from aum_core.belief_window import PosteriorModel
     from aum_core.calculator import KeepPosterior, NonFinite
     from aum_core.sample_index import SampleId
 
@@ -271,11 +271,9 @@ class TFBackend:
             return _measure_on_device(logits, self.to_numpy(targets))
         return compute_margins(self.to_numpy(logits), self.to_numpy(targets), other_logit=other_logit)
 
-    def softmax(self, logits: Any) -> NDArray[Any]:
-        """Compute the softmax of a batch on the device of its logits, and give it on the host."""
-        if isinstance(logits, tf.Tensor) and not _is_on_host(logits):
-            return self.to_numpy(tf.nn.softmax(_widened(logits)))
-        return softmax(self.to_numpy(logits))
+    def logits(self, logits: Any) -> NDArray[Any]:
+        """Give the logits of a batch on the host, half types widened."""
+        return widened(self.to_numpy(logits))
 
 
 class AUMCalculator(aum_core.AUMCalculator):
@@ -304,6 +302,7 @@ class AUMCalculator(aum_core.AUMCalculator):
         nonfinite: NonFinite = "leave_out",
         scores: Iterable[str] = (),
         noise_posterior: KeepPosterior = False,
+        posterior_model: PosteriorModel = "judged",
     ) -> None:
         super().__init__(
             save_dir,
@@ -312,6 +311,7 @@ class AUMCalculator(aum_core.AUMCalculator):
             nonfinite=nonfinite,
             scores=scores,
             noise_posterior=noise_posterior,
+            posterior_model=posterior_model,
             log=None if compressed else _log_on_disk(save_dir),
         )
 

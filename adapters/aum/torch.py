@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import aum_core
 from aum_core import AUMRecord, Findings, Margins, ThresholdPlan, Totals, compute_margins
-from aum_core.margins import TargetError, check_logits, check_targets, rows_per_block
-from aum_core.softmax import softmax
+from aum_core.margins import TargetError, check_logits, check_targets, rows_per_block, widened
 
 try:
     import torch  # noqa: TID251 # the one module that may
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from aum_core.belief_window import PosteriorModel
     from aum_core.calculator import KeepPosterior, NonFinite
     from aum_core.sample_index import SampleId
 
@@ -74,12 +74,11 @@ class TorchBackend:
                 return _measure_half(logits.detach(), self.to_numpy(targets), other_logit)
         return compute_margins(self.to_numpy(logits), self.to_numpy(targets), other_logit=other_logit)
 
-    def softmax(self, logits: Any) -> NDArray[Any]:
-        """Compute the softmax of a batch on the device of its logits, and give it on the host."""
-        if not isinstance(logits, torch.Tensor):
-            return softmax(logits)
-        wide = logits.detach().float() if logits.dtype in _HALF else logits.detach()
-        return softmax(self.to_numpy(wide)) if wide.is_cpu else self.to_numpy(wide.softmax(dim=1))
+    def logits(self, logits: Any) -> NDArray[Any]:
+        """Give the logits of a batch on the host, half types widened."""
+        if isinstance(logits, torch.Tensor) and logits.dtype in _HALF:
+            logits = logits.detach().float()
+        return widened(self.to_numpy(logits))
 
 
 class AUMCalculator(aum_core.AUMCalculator):
@@ -108,6 +107,7 @@ class AUMCalculator(aum_core.AUMCalculator):
         nonfinite: NonFinite = "leave_out",
         scores: Iterable[str] = (),
         noise_posterior: KeepPosterior = False,
+        posterior_model: PosteriorModel = "judged",
     ) -> None:
         super().__init__(
             save_dir,
@@ -116,6 +116,7 @@ class AUMCalculator(aum_core.AUMCalculator):
             nonfinite=nonfinite,
             scores=scores,
             noise_posterior=noise_posterior,
+            posterior_model=posterior_model,
             log=None if compressed else _log_on_disk(save_dir),
         )
 

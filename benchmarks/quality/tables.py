@@ -109,6 +109,8 @@ def prediction_table(summary: Summary, cases: Sequence[Case]) -> str:
             for noise in noises
         ]
         rows.append([words, *(f"{one} / {other}" for one, other in zip(told, seen, strict=True))])
+    for words, name in (("verdict: errors are spread", "spread"), ("verdict: cannot tell", "cannot_tell")):
+        rows.append([words, *(_share(summary.mean_of_defined(cases, noise, "predicted", name)) for noise in noises)])
     return table(["predicted / true", *noises], rows)
 
 

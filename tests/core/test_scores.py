@@ -221,9 +221,9 @@ def test_measured_batches_need_their_softmax(tmp_path):
 
     logits = np.float32([[1.0, 0.0]])
     calculator = AUMCalculator(tmp_path, scores=["confidence"])
-    with pytest.raises(ValueError, match="probabilities: None"):
+    with pytest.raises(ValueError, match="logits: None"):
         calculator.accumulate_measured(compute_margins(logits, [0]), [0], ["a"])
-    calculator.accumulate_measured(compute_margins(logits, [0]), [0], ["a"], probabilities=softmax(logits))
+    calculator.accumulate_measured(compute_margins(logits, [0]), [0], ["a"], logits=logits)
     np.testing.assert_allclose(calculator.scores["confidence"], softmax(logits)[0, 0])
 
 
@@ -244,7 +244,7 @@ def epoch_sums(scores, logits, labels, epoch, rows):
     margins, chances = compute_margins(logits[:, epoch], labels), softmax(logits[:, epoch])
     names = ("margin", *scores.needs)
     sums = {name: column(name, margins, labels, chances) * counts for name in names}
-    return EpochSums(counts, sums, labels, chances * counts[:, None])
+    return EpochSums(counts, sums, labels, chances * counts[:, None], logits[:, epoch] * counts[:, None])
 
 
 def test_epochs_added_up_elsewhere_give_the_same_scores(tmp_path):
@@ -282,12 +282,13 @@ def test_samples_that_an_epoch_elsewhere_leaves_out_are_no_samples(tmp_path):
     assert len(calculator.scores["correctness"]) == 4
 
 
-@pytest.mark.parametrize("broken", ["margin", "confidence", "labels", "softmax"])
+@pytest.mark.parametrize("broken", ["margin", "confidence", "labels", "softmax", "logits"])
 def test_an_epoch_that_does_not_fit_is_refused_before_anything_changes(tmp_path, broken):
     logits, labels = history()
-    calculator = AUMCalculator(tmp_path, scores=ALL)
+    calculator = AUMCalculator(tmp_path, scores=ALL, noise_posterior=True)
     epoch = epoch_sums(calculator.scores, logits, labels, 0, np.arange(60))
-    parts = {"counts": epoch.counts, "sums": dict(epoch.sums), "labels": epoch.labels, "softmax": epoch.softmax}
+    parts = {"counts": epoch.counts, "labels": epoch.labels, "softmax": epoch.softmax, "logits": epoch.logits}
+    parts["sums"] = dict(epoch.sums)
     if broken in parts:
         parts[broken] = parts[broken][:-1]
     else:
@@ -315,7 +316,7 @@ def test_saved_and_loaded_scores_go_on_to_the_bit(tmp_path, epochs):
     from aum_core import compute_margins
 
     for each in (calculator.scores, loaded):
-        each.measure(rows, compute_margins(margin_batch, labels), labels, softmax(margin_batch))
+        each.measure(rows, compute_margins(margin_batch, labels), labels, margin_batch)
     same_state(calculator.scores, loaded)
 
 

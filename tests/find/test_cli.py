@@ -351,8 +351,9 @@ def test_the_noise_posterior_tells_its_rates_and_what_to_make_of_them(confused):
     assert told["predicted_precision"] > 0.8
     assert report["cut"]["rule"] == "noise posterior above one half"
     assert (report["method"], report["epochs"]) == ("noise-posterior", 20)
-    assert f"Expected  {told['expected_wrong']} wrong labels" in done.stdout
-    for words in ("chance wrong", "The predictions hold where", "look at me"):
+    assert f"Expected  {told['expected_wrong']:.0f} wrong labels" in done.stdout
+    assert told["verdict"] == "classes"
+    for words in ("chance wrong", "look as if they followed from the class", "look at me"):
         assert words in done.stdout
     _, *rows = csv_rows(folder / "out" / "transition.csv")
     rates = np.array([row[1:] for row in rows], dtype=float)

@@ -141,8 +141,8 @@ def _posterior_lines(posterior: NoisePosterior, flagged: NDArray[np.bool_]) -> l
         "-" if told[name] is None else f"{told[name]:.2f}" for name in ("predicted_precision", "predicted_recall")
     )
     return [
-        f"Expected  {expected} wrong labels ({share:.1%}); precision {precision} and recall {recall} of the flagged",
-        *(f"          {line}" for line in textwrap.wrap(CONDITIONS, 100)),
+        f"Expected  {expected:.0f} wrong labels ({share:.1%}); of the flagged precision {precision}, recall {recall}",
+        *(f"          {line}" for line in textwrap.wrap(CONDITIONS[posterior.verdict], 100)),
     ]
 
 
