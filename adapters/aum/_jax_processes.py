@@ -13,7 +13,7 @@ import jax  # noqa: TID251 # a part of aum.jax
 import numpy as np
 from jax.experimental import multihost_utils  # noqa: TID251 # as above
 
-from aum._processes import Word, array_lengths, check_words, tell
+from aum._processes import Word, check_words, tell
 from aum_core import Totals
 
 if TYPE_CHECKING:
@@ -53,8 +53,8 @@ def _of_process(source: int, own: Totals, told: Word) -> Totals:
     arrays = own.to_arrays()
     is_source = source == jax.process_index()
     found = {}
-    for name, (dtype, length) in array_lengths(told).items():
-        size = length * dtype.itemsize
+    for name, (dtype, length) in told["forms"].items():
+        size = length * np.dtype(dtype).itemsize
         content = _bytes_of(arrays[name]) if is_source else np.zeros(size, np.uint8)
         received = multihost_utils.broadcast_one_to_all(content, is_source=is_source) if size else content
         found[name] = np.asarray(received).view(dtype)

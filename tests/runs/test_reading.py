@@ -1,6 +1,7 @@
 """`aum rank`, `aum info` and `aum records`: what they print of a run."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -102,6 +103,23 @@ def test_records_of_one_sample(aum, refused, run):
     assert lines[-2] == f"sample cat,.png: AUM {aum_at_end:.6g} after 3 measurements"
     assert len(aum("records", folder, "cat,.png", "--last", "1").out.splitlines()) == 5
     assert refused("records", folder, "cow.png") == f"{folder}: sample 'cow.png' was never measured"
+
+
+def test_records_in_parts_of_several_ranks(aum, refused, tmp_path, pyarrow):
+    from aum.parquet import RecordsOnDisk
+
+    for rank in range(2):
+        log = partial(RecordsOnDisk, save_dir=tmp_path, rank=rank, num_ranks=2)
+        calculator = AUMCalculator(tmp_path, compressed=False, log=log)
+        for step in range(2):
+            calculator.update([[2.0 + step, rank], [0.0, 1.0]], [0, 0], [7, "7"])
+        calculator.finalize(full_csv=False)
+    lines = aum("records", tmp_path, "7").out.splitlines()
+    assert [line.split()[0] for line in lines[1:5]] == ["1", "2", "3", "4"]
+    assert [line.split()[5] for line in lines[1:5]] == ["2", "1", "3", "2"]
+    assert lines[-2] == "sample 7: AUM 2 after 4 measurements"
+    assert "sample '8' was never measured" in refused("records", tmp_path, "8")
+    assert "records/ (2 parts)" in aum("info", tmp_path).out
 
 
 def test_records_with_negative_ids_and_values_that_are_not_finite(aum, tmp_path):
