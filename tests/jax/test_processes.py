@@ -42,9 +42,8 @@ def job(request, tmp_path_factory):
         )
         for rank in range(SIZE)
     ]
-    for process in processes:
-        _, errors = process.communicate(timeout=300)
-        assert process.returncode == 0, errors
+    errors = [process.communicate(timeout=300)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0] * SIZE, errors
     told = [json.loads((folder / f"told{rank}.json").read_text()) for rank in range(SIZE)]
     assert told[0] == told[1]
     assert told[0]["x64"] == request.param
