@@ -66,9 +66,9 @@ def measure(folder: Path, num_samples: int, num_shards: int, memory: str) -> str
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
     row, written = size_of(shards) / num_samples / num_shards, size_of(folder / "out") / num_samples
     return (
-        f"{num_shards} shards of {num_samples:,} samples each, {row:.0f} bytes a row as Parquet, were merged and ranked by "
-        f"DuckDB with `--memory {memory}` and one thread in {seconds:.0f} s: at its peak it had {peak / 1e9:.1f} GB of "
-        f"memory and {spilled / 1e9:.1f} GB on the disk, and it wrote {written:.0f} bytes a sample."
+        f"{num_shards} shards of {num_samples:,} samples each, {row:.0f} bytes a row as Parquet, were merged and "
+        f"ranked by DuckDB with `--memory {memory}` and one thread in {seconds:.0f} s; it had at most "
+        f"{peak / 1e9:.1f} GB of memory and {spilled / 1e9:.1f} GB on the disk, and wrote {written:.0f} bytes a sample."
     )
 
 
