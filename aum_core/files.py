@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 import zipfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["check_arrays", "load_arrays", "save_arrays", "write_json", "write_whole"]
+__all__ = ["check_arrays", "load_arrays", "save_arrays", "write_json", "write_whole", "write_whole_folder"]
 
 
 @contextmanager
@@ -58,6 +59,38 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+@contextmanager
+def write_whole_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a folder to write to that becomes `path` when the block ends, and is removed where the block fails.
+
+    A process that is killed leaves `path` as it was, and a folder beside it whose name begins with a dot.
+
+    Parameters
+    ----------
+    path : str or path
+        Not there yet, or an empty folder.
+
+    Raises
+    ------
+    OSError
+        Where it is there, with something in it.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    temporary.mkdir()
+    try:
+        yield temporary
+        _sync_folder(temporary)
+        if target.is_dir():
+            target.rmdir()
+        temporary.rename(target)
+    except BaseException:
+        shutil.rmtree(temporary)
+        raise
+    _sync_folder(target.parent)
 
 
 def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from aum_core import AUMCalculator
+from aum.torch import AUMCalculator
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -100,3 +100,9 @@ def framework(request: pytest.FixtureRequest) -> Framework:
 def pandas() -> ModuleType:
     """For what a pandas user would compare with: it comes with the torch environment."""
     return require("pandas")
+
+
+@pytest.fixture
+def pyarrow() -> ModuleType:
+    """For what is Parquet, and for rankings that it makes fast: not where NumPy is all there is."""
+    return require("pyarrow")

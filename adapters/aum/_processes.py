@@ -19,11 +19,21 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["Word", "array_lengths", "check_words", "dense_size", "dense_sums", "from_dense_sums", "own_totals", "tell"]
+__all__ = [
+    "Forms",
+    "Word",
+    "check_words",
+    "dense_size",
+    "dense_sums",
+    "forms_of",
+    "from_dense_sums",
+    "own_totals",
+    "tell",
+]
 
 Word = dict[str, Any]
+Forms = dict[str, tuple[str, int]]
 
-_ARRAYS = Totals().to_arrays()  # their names and dtypes
 _ROOM = 2  # a table of all ids up to the largest may have this many places for each sample that a process measured
 
 
@@ -67,7 +77,7 @@ def tell(prepare: Callable[[], tuple[Totals, dict[str, Any]]], asked: dict[str, 
         "measurements": totals.measurements,
         "left_out": totals.left_out,
         "largest_row": int(ids.max(initial=-1)) if are_rows else None,
-        "lengths": {name: len(array) for name, array in totals.to_arrays().items()},
+        "forms": forms_of(totals.to_arrays()),
     }
     return totals, json.loads(json.dumps(word)), None  # as the others read it
 
@@ -114,6 +124,6 @@ def from_dense_sums(sums: NDArray[np.float64], counts: NDArray[np.int64], words:
     return Totals.from_rows(sums, counts, left_out=sum(int(word["left_out"]) for word in words))
 
 
-def array_lengths(word: Word) -> dict[str, tuple[np.dtype[Any], int]]:
-    """Dtype and length of each array of a process's totals, in the order in which they travel."""
-    return {name: (array.dtype, int(word["lengths"][name])) for name, array in _ARRAYS.items()}
+def forms_of(arrays: dict[str, NDArray[Any]]) -> Forms:
+    """Dtype and length of each 1-D array, in the order in which they travel."""
+    return {name: (array.dtype.str, len(array)) for name, array in arrays.items()}

@@ -8,6 +8,7 @@ on every device; and since that group's time-out is ours to choose, a rank that 
 from __future__ import annotations
 
 import json
+import warnings
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
@@ -19,22 +20,27 @@ import torch.distributed as dist  # noqa: TID251 # as above
 from torch.utils.data import DistributedSampler  # noqa: TID251 # as above
 
 from aum._processes import (
+    Forms,
     Word,
-    array_lengths,
     check_words,
     dense_size,
     dense_sums,
+    forms_of,
     from_dense_sums,
     own_totals,
     tell,
 )
 from aum_core import Totals
 from aum_core.files import write_json
+from aum_core.sample_index import as_ids
+from aum_core.score_tables import write_scores
+from aum_core.scores import Scores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from numpy.typing import NDArray
     from torch.utils.data import DataLoader  # noqa: TID251 # as above
 
     from aum_core import AUMCalculator
@@ -99,13 +105,15 @@ def merge_ranks(
     return totals
 
 
-def finalize_ranks(calculator: AUMCalculator, folder: Path) -> None:
+def finalize_ranks(calculator: AUMCalculator, folder: Path, *, full_csv: bool) -> None:
     """Write the files of a run of several ranks, on every rank: see `aum.torch.AUMCalculator.finalize`."""
     own = folder / f"totals_rank{dist.get_rank()}.npz"
 
     def save_own() -> tuple[Totals, dict[str, Any]]:
         folder.mkdir(parents=True, exist_ok=True)
         calculator.totals.save(own)
+        if not calculator.compressed:
+            calculator.records.keep()
         return own_totals(calculator)
 
     try:
@@ -113,12 +121,63 @@ def finalize_ranks(calculator: AUMCalculator, folder: Path) -> None:
     except (TimeoutError, ValueError) as error:
         remedy = f"what ranks measured is in files such as {own}, of which `aum merge` makes one"
         raise type(error)(f"finalize: {error}; {remedy}") from error
+    scores = None if calculator._scores is None else _merged_scores(calculator, totals)  # noqa: SLF001 # its base's
     if totals is None:
         return
     _remove_files_of_more_ranks(folder, len(words))
     totals.save(folder / "totals.npz")
-    calculator._write_ranking(folder / "aum_values.csv", totals.sample_ids, totals.aums)  # noqa: SLF001 # its base's
-    write_json(folder / "run.json", _describe(calculator, totals, words))
+    calculator._write_ranking(folder / "aum_values.csv", totals.sample_ids, totals.aums)  # noqa: SLF001 # as above
+    if full_csv and not calculator.compressed:
+        _write_full_records(calculator, folder / "full_aum_records.csv", totals.measurements)
+    told = _describe(calculator, totals, words)
+    if scores is not None:
+        told["scores"] = write_scores(folder, totals, scores)
+    write_json(folder / "run.json", told)
+
+
+def _merged_scores(calculator: AUMCalculator, totals: Totals | None) -> Scores | None:
+    """The other scores of all ranks, by row of their merged totals, where these are."""
+    own = calculator.scores
+    arrays = {f"totals.{name}": array for name, array in calculator.totals.to_arrays().items()}
+    arrays |= {f"scores.{name}": array for name, array in own.to_arrays().items()}
+    merged = Scores(own.names, noise_posterior=own.keeps_posterior)
+    merged.grow(0 if totals is None else len(totals))
+    with _gloo(None, TIMEOUT) as gloo:
+        forms = [json.loads(text) for text in _texts(json.dumps(forms_of(arrays)), gloo)]
+        for found in _of_each(arrays, forms, gloo, dist.get_rank(gloo), 0):
+            if totals is not None:
+                theirs = Totals.from_arrays(_part(found, "totals."))
+                merged.include(Scores.from_arrays(_part(found, "scores.")), totals.find(as_ids(theirs.sample_ids)))
+    return None if totals is None else merged
+
+
+def _part(arrays: dict[str, NDArray[Any]], start: str) -> dict[str, NDArray[Any]]:
+    return {name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)}
+
+
+def _write_full_records(calculator: AUMCalculator, path: Path, num_records: int) -> None:
+    """Write the records of all ranks, if all are on the disk of this one."""
+    from aum.parquet import read_records  # noqa: PLC0415 # pyarrow is for those who keep records
+
+    if not num_records:
+        calculator.records.write_csv(path)
+        return
+    try:
+        records = read_records(calculator.save_dir)
+    except ValueError:  # no parts
+        found = 0
+    else:
+        found = len(records)
+        if found == num_records:
+            records.write_csv(path)
+            return
+    warnings.warn(
+        f"{path} is not written: {calculator.save_dir} has {found} of {num_records} records, others are on other disks "
+        "or it has some of an earlier run. Where all parts are in one folder, "
+        "aum.parquet.read_records(folder).write_csv(path) writes it",
+        RuntimeWarning,
+        stacklevel=4,
+    )
 
 
 def mark_padding(loader: DataLoader[Any]) -> Iterator[tuple[Any, slice]]:
@@ -248,19 +307,24 @@ def _reduced(own: Totals, places: int, words: list[Word], gloo: Any, *, wanted: 
 
 
 def _gathered(own: Totals, words: list[Word], gloo: Any, rank: int, dst: int | None) -> Totals | None:
-    """The arrays of one rank after the other, so that no more than one is on its way."""
-    arrays = own.to_arrays()
-    wanted = dst in (None, rank)
     merged = Totals()
-    for source, word in enumerate(words):
+    for found in _of_each(own.to_arrays(), [word["forms"] for word in words], gloo, rank, dst):
+        if dst in (None, rank):
+            merged.include(Totals.from_arrays(found))
+    return merged.sorted() if dst in (None, rank) else None
+
+
+def _of_each(
+    own: dict[str, NDArray[Any]], forms: list[Forms], gloo: Any, rank: int, dst: int | None
+) -> Iterator[dict[str, NDArray[Any]]]:
+    """The arrays of one rank after the other, so that no more than one is on its way; filled where they are wanted."""
+    for source, each in enumerate(forms):
         found = {}
-        for name, (dtype, length) in array_lengths(word).items():
-            array = np.ascontiguousarray(arrays[name]).copy() if source == rank else np.empty(length, dtype)
+        for name, (dtype, length) in each.items():
+            array = own[name].copy() if source == rank else np.empty(length, dtype)
             _pass_on(torch.from_numpy(array), source, rank, dst, gloo)
             found[name] = array
-        if wanted:
-            merged.include(Totals.from_arrays(found))
-    return merged.sorted() if wanted else None
+        yield found
 
 
 def _pass_on(array: torch.Tensor, source: int, rank: int, dst: int | None, gloo: Any) -> None:

@@ -11,6 +11,7 @@ import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from aum.finding.errors import InputError
+from aum.runs.options import add_run_commands
 from aum_core import __version__
 
 if TYPE_CHECKING:
@@ -111,6 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"aum {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _add_find(commands)
+    add_run_commands(commands, _whole)
     return parser
 
 

@@ -158,7 +158,7 @@ class AUMCalculator(aum_core.AUMCalculator):
             own file then, and `aum merge` makes one of them.
         """
         if merge and several_ranks():
-            finalize_ranks(self, Path(save_dir or self.save_dir))
+            finalize_ranks(self, Path(save_dir or self.save_dir), full_csv=full_csv)
         else:
             super().finalize(save_dir, full_csv=full_csv)
 

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -87,14 +88,16 @@ def test_first_snippet_leaves_a_ranking(tmp_path):
 
 
 INSTALLS = [command for command in commands() if "venv" in command and "tox" not in command]
-FINDS = [command for command in commands() if command.startswith("aum ")]
+FINDS = [command for command in commands() if command.startswith("aum find")]
 WITH_TOX = [command for command in commands() if "tox" in command]
+ON_RUNS = re.compile(r"aum (?!find)|python examples/big_data/")
+OF_RUNS = [command for command in commands() if ON_RUNS.match(command)]
 # test_paper_examples.py runs these, on small data
-EXAMPLES = [command for command in commands() if command.startswith("python examples/")]
+EXAMPLES = [each for each in commands() if each.startswith("python examples/") and not ON_RUNS.match(each)]
 
 
 def test_no_command_of_the_docs_is_left_out():
-    assert sorted(INSTALLS + FINDS + WITH_TOX + EXAMPLES) == sorted(commands())
+    assert sorted(INSTALLS + FINDS + OF_RUNS + WITH_TOX + EXAMPLES) == sorted(commands())
     assert (len(INSTALLS), len(WITH_TOX)) == (2, 1)
 
 
@@ -113,6 +116,34 @@ def test_find_commands_run(command, data_folder):
     assert done.returncode == 0, done.stderr
     out = data_folder / (re.search(r"--out (\S+)", command) or ["", "aum_run"])[1]
     assert (out / "flagged.csv").exists()
+
+
+@pytest.fixture
+def job_folder(tmp_path):
+    """A folder with what a job of two ranks leaves in `job`, and the examples."""
+    from aum.parquet import RecordsOnDisk
+    from aum_core import AUMCalculator
+
+    for rank in range(2):
+        log = partial(RecordsOnDisk, save_dir=tmp_path / "job", rank=rank, num_ranks=2)
+        calculator = AUMCalculator(tmp_path / "job", compressed=False, log=log)
+        for _ in range(3):
+            logits = np.random.default_rng(rank).normal(size=(30, 3)).astype(np.float32)
+            calculator.accumulate(logits, np.arange(30) % 3, np.arange(30))
+        calculator.records.keep()
+        calculator.totals.save(tmp_path / f"job/totals_rank{rank}.npz")
+    (tmp_path / "examples").symlink_to(ROOT / "examples", target_is_directory=True)
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.parent.name + page.name)
+def test_commands_on_runs_run_as_they_follow_each_other(page, job_folder):
+    text = page.read_text(encoding="utf-8")
+    for command in re.findall(r"^\$ (.*)", text, re.MULTILINE):
+        if ON_RUNS.match(command):
+            done = run(command, job_folder)
+            assert done.returncode == 0, done.stderr
+            assert done.stdout
 
 
 def test_ci_runs_the_test_command_of_the_readme():

@@ -39,7 +39,7 @@ def near(value):
     return [np.nextafter(value, 0), value, np.nextafter(value, np.inf)]
 
 
-def test_floats_of_all_sizes(tmp_path):
+def test_floats_of_all_sizes(pyarrow, tmp_path):
     generator = np.random.default_rng(0)
     powers = 10.0 ** np.arange(-323, 309)
     scattered = generator.uniform(1, 10, (40, 60)) * 10.0 ** np.arange(-30, 30)
@@ -59,12 +59,12 @@ def test_ids_of_all_kinds(tmp_path_factory, rows):
     assert_same_bytes(tmp_path_factory.mktemp("ranking"), ids, aums)
 
 
-def test_texts_in_several_parts(tmp_path):
+def test_texts_in_several_parts(pyarrow, tmp_path):
     ids = [f"image {i}.png" if i % 3 else f"image {i},\N{SNOWMAN}" for i in range(4500)]
     assert_same_bytes(tmp_path, objects(ids), np.random.default_rng(0).normal(size=len(ids)))
 
 
-def test_small_rankings_do_not_import_pyarrow(tmp_path):
+def test_small_rankings_do_not_import_pyarrow(pyarrow, tmp_path):
     code = f"""
 import sys, numpy as np
 from aum._ranking import write_ranking

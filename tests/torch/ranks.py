@@ -120,12 +120,15 @@ class Job:
         torch.manual_seed(0)
         features = torch.randn(101, 8)
         labels = torch.arange(101) % 3
-        model = wrap(torch.nn.Linear(8, 3))
+        model = torch.nn.Linear(8, 3)
+        confidence = model(features).softmax(1)[torch.arange(101), labels].detach()
+        model = wrap(model)
         optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
         data = DatasetWithIndex(TensorDataset(features, labels))
         sampler = DistributedSampler(data, shuffle=True)
         loader = DataLoader(data, batch_size=8, sampler=sampler)
-        careful, careless = AUMCalculator(self.folder / name), AUMCalculator(self.folder / f"{name} careless")
+        careful = AUMCalculator(self.folder / name, compressed=False, scores=["confidence"])
+        careless = AUMCalculator(self.folder / f"{name} careless")
         for epoch in range(2):
             sampler.set_epoch(epoch)
             for (inputs, targets, ids), real in mark_padding(loader):
@@ -137,7 +140,16 @@ class Job:
                 optimizer.step()
         careful.finalize()
         careless.finalize()
+        np.save(self.folder / f"{name} confidence {self.rank}.npy", confidence.numpy())
         self.told[f"{name} own"] = len(careful.totals)
+
+    def keep_records_on_different_disks(self):
+        calculator = AUMCalculator(self.folder / f"disk{self.rank}", compressed=False)
+        calculator.accumulate(torch.eye(3), torch.tensor([0, 1, 2]), [self.rank, 1, 2])
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            calculator.finalize()
+        self.told["disks"] = [str(each.message) for each in found if each.category is RuntimeWarning]
 
     def finalize_alone(self):
         calculator = measured("rows", self.rank, self.size)
@@ -154,6 +166,7 @@ def main():
     job.merge_within_groups()
     job.train("ddp", DistributedDataParallel)
     job.train("fsdp", lambda model: fully_shard(model, mesh=dist.init_device_mesh("cpu", (job.size,))))
+    job.keep_records_on_different_disks()
     job.finalize_alone()
     job.wait_in_vain()
     (job.folder / f"told{job.rank}.json").write_text(json.dumps(job.told))

@@ -1,5 +1,6 @@
 """Totals of several ranks, from real processes that torchrun starts and gloo connects."""
 
+import csv
 import json
 import subprocess
 import sys
@@ -15,6 +16,11 @@ from aum_core import read_aum_values
 
 WORKER = Path(__file__).with_name("ranks.py")
 KINDS = ("rows", "sparse", "beyond 64 bits", "strings", "mixed")
+
+
+def read_csv(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
 
 
 class Finished:
@@ -114,7 +120,8 @@ def test_merging_within_groups(job):
 def test_finalize_on_every_rank_writes_one_ranking(job, name):
     folder = job.folder / name
     shards = {f"totals_rank{rank}.npz" for rank in range(job.size)}
-    assert {path.name for path in folder.iterdir()} == shards | {"totals.npz", "aum_values.csv", "run.json"}
+    files = {"totals.npz", "aum_values.csv", "run.json", "full_aum_records.csv", "records", "scores.csv"}
+    assert {path.name for path in folder.iterdir()} == shards | files
     totals = Totals.load(folder / "totals.npz")
     assert totals.sample_ids.tolist() == list(range(101))
     merged = Totals()
@@ -126,6 +133,28 @@ def test_finalize_on_every_rank_writes_one_ranking(job, name):
     run = json.loads((folder / "run.json").read_text())
     assert (run["framework"], run["samples"], run["measurements"]) == ("torch", 101, 202)
     assert [each["samples"] for each in run["per_rank"]] == [told[f"{name} own"] for told in job.told]
+
+
+@pytest.mark.parametrize("name", ["ddp", "fsdp"])
+def test_records_and_other_scores_are_those_of_all_ranks(job, name):
+    folder = job.folder / name
+    records = read_csv(folder / "full_aum_records.csv")
+    assert [(int(each["sample_id"]), int(each["num_measurements"])) for each in records] == [
+        (row, times) for row in range(101) for times in (1, 2)
+    ]
+    totals = Totals.load(folder / "totals.npz")
+    np.testing.assert_array_equal([float(each["aum"]) for each in records[1::2]], totals.aums)
+    found = {int(each["sample_id"]): float(each["confidence"]) for each in read_csv(folder / "scores.csv")}
+    wanted = np.load(job.folder / f"{name} confidence 0.npy")
+    np.testing.assert_allclose([found[row] for row in range(101)], wanted, rtol=1e-5)
+    assert json.loads((folder / "run.json").read_text())["scores"]["names"] == ["confidence"]
+
+
+def test_records_on_different_disks_are_told_of(job):
+    (told,) = job.told[0]["disks"]
+    assert f"disk0/full_aum_records.csv is not written: {job.folder}/disk0 has 3 of {3 * job.size} records" in told
+    assert (job.folder / "disk0/aum_values.csv").exists()
+    assert [each["disks"] for each in job.told[1:]] == [[]] * (job.size - 1)
 
 
 @pytest.mark.parametrize("name", ["ddp", "fsdp"])

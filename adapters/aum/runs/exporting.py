@@ -1,0 +1,39 @@
+"""`aum export`: each file of totals as Parquet, for engines that add up more samples than a machine holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aum.finding.errors import InputError
+from aum.runs.merging import check_free
+from aum.runs.printed import printable, say
+from aum.runs.shards import find_shards, load_totals
+from aum_core.files import write_whole_folder
+
+if TYPE_CHECKING:
+    import argparse
+
+__all__ = ["export"]
+
+
+def export(options: argparse.Namespace) -> None:
+    """Do what `aum export` was asked to do.
+
+    Raises
+    ------
+    InputError
+        Where something does not fit; nothing is written then.
+    """
+    from aum.runs.parquet_totals import write_totals  # noqa: PLC0415 # loads pyarrow
+
+    out = Path(options.out)
+    check_free(out)
+    shards = find_shards(options.runs)
+    try:
+        with write_whole_folder(out) as folder:
+            for number, shard in enumerate(shards):
+                write_totals(folder / f"{number:05}-{shard.path.stem}.parquet", load_totals(shard.path))
+    except OSError as error:
+        raise InputError(f"--out: {out}: {error.strerror}") from None
+    say(f"{len(shards)} files of totals in {printable(str(out))}: sample_id, sum, count")
