@@ -99,13 +99,15 @@ def merge_ranks(
     return totals
 
 
-def finalize_ranks(calculator: AUMCalculator, folder: Path) -> None:
+def finalize_ranks(calculator: AUMCalculator, folder: Path, *, full_csv: bool) -> None:
     """Write the files of a run of several ranks, on every rank: see `aum.torch.AUMCalculator.finalize`."""
     own = folder / f"totals_rank{dist.get_rank()}.npz"
 
     def save_own() -> tuple[Totals, dict[str, Any]]:
         folder.mkdir(parents=True, exist_ok=True)
         calculator.totals.save(own)
+        if not calculator.compressed:
+            calculator.records.keep()
         return own_totals(calculator)
 
     try:
@@ -118,6 +120,10 @@ def finalize_ranks(calculator: AUMCalculator, folder: Path) -> None:
     _remove_files_of_more_ranks(folder, len(words))
     totals.save(folder / "totals.npz")
     calculator._write_ranking(folder / "aum_values.csv", totals.sample_ids, totals.aums)  # noqa: SLF001 # its base's
+    if full_csv and not calculator.compressed:
+        from aum.parquet import RecordFiles  # noqa: PLC0415 # pyarrow is for those who keep records
+
+        RecordFiles.of_run(calculator.save_dir).write_csv(folder / "full_aum_records.csv")
     write_json(folder / "run.json", _describe(calculator, totals, words))
 
 

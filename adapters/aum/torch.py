@@ -146,7 +146,7 @@ class AUMCalculator(aum_core.AUMCalculator):
         save_dir : str or path, optional
             Another folder than the calculator's own.
         full_csv : bool, default True
-            False leaves records in their part files alone.
+            False leaves ``full_aum_records.csv`` out.
         merge : bool, default True
             False writes the files of this rank alone, as if there were no others.
 
@@ -157,7 +157,7 @@ class AUMCalculator(aum_core.AUMCalculator):
             own file then, and `aum merge` makes one of them.
         """
         if merge and several_ranks():
-            finalize_ranks(self, Path(save_dir or self.save_dir))
+            finalize_ranks(self, Path(save_dir or self.save_dir), full_csv=full_csv)
         else:
             super().finalize(save_dir, full_csv=full_csv)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow.parquet as pq  # noqa: TID251 # of this package
+import pyarrow.parquet as pq
 
 from aum.parquet.csv_lines import write_csv
 from aum.parquet.names import IdSorter

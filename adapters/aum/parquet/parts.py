@@ -11,8 +11,8 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa  # noqa: TID251 # of this package
-import pyarrow.parquet as pq  # noqa: TID251 # of this package
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from aum.parquet.names import ids_of_table
 from aum_core.files import write_whole
