@@ -192,6 +192,15 @@ def test_an_earlier_run_is_set_aside_and_told(tmp_path):
         first.finalize()
 
 
+def test_two_processes_that_take_themselves_for_the_same_rank_are_told(tmp_path):
+    first, second = on_disk(tmp_path, part_size=2), on_disk(tmp_path, part_size=2)
+    batch = np.float32([[2, 0.5]] * 2), [0, 0], [1, 2]
+    second.records.keep()  # the folder is empty: it is both of theirs
+    first.accumulate(*batch)
+    with pytest.raises(FileExistsError, match="as rank 0 too"):
+        second.accumulate(*batch)
+
+
 def test_parts_after_the_checkpoint_are_set_aside(tmp_path):
     run = tmp_path / "run"
     calculator = on_disk(run, part_size=3)

@@ -109,6 +109,11 @@ class RecordsOnDisk(RecordLog):
             return
         self._folder.mkdir(parents=True, exist_ok=True)
         name = part_name(self._rank, len(self._parts))
+        if (self._folder / name).exists():
+            raise FileExistsError(
+                f"{self._folder / name}: another process writes there as rank {self._rank} too; want the process group "
+                "before the calculator, or a save_dir for each"
+            )
         order, ids = self._sorter.sort(self._pending["rows"].values, self._sample_ids())
         columns = self._pending_columns()
         write_part(self._folder / name, ids, {each: columns[each][order] for each in COLUMNS})

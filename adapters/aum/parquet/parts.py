@@ -79,7 +79,7 @@ def write_part(path: Path, ids: dict[str, pa.Array], columns: dict[str, NDArray[
             table,
             file,
             compression="zstd",
-            compression_level=3,
+            compression_level=1,  # level 3 is 4 % smaller and a tenth slower
             use_dictionary=[name for name in others if name not in _FLOATS],
             column_encoding={"sample_id": encoding, **dict.fromkeys(_FLOATS, "BYTE_STREAM_SPLIT")},
             row_group_size=_GROUP_ROWS,
