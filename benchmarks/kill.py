@@ -151,7 +151,7 @@ def _is_there(folder: Path, saved: int) -> bool:
     if "records.parts" not in arrays:
         return measurements >= saved
     parts = json.loads(arrays["records.parts"].tobytes())
-    records = sum(pq.read_metadata(folder / "records" / part).num_rows for part in parts)
+    records = sum(pq.read_metadata(folder / "records" / name).num_rows for name, _, _ in parts)
     return bool(records == measurements >= saved)
 
 

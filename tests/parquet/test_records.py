@@ -223,12 +223,18 @@ def test_parts_after_the_checkpoint_are_set_aside(tmp_path):
 
 @pytest.mark.parametrize(
     ("harm", "words"),
-    [(Path.unlink, "is not there"), (lambda part: pq.write_table(pa.table({"a": [1]}), part), "has 1 records, want")],
+    [
+        (Path.unlink, "is not there"),
+        (lambda part: part.write_bytes(part.read_bytes()[:-9]), "cannot be read"),
+        (lambda part: pq.write_table(pa.table({"a": [1, 2]}), part), "is another part"),
+        (lambda part: part.write_bytes(part.with_name("rank0-part000001.parquet").read_bytes()), "is another part"),
+    ],
 )
 def test_a_checkpoint_that_misses_records_is_refused(tmp_path, harm, words):
     run = tmp_path / "run"
-    calculator = on_disk(run)
-    calculator.accumulate(np.float32([[2, 0.5]] * 2), [0, 0], [1, 2])
+    calculator = on_disk(run, part_size=2)
+    for _ in range(2):
+        calculator.accumulate(np.float32([[2, 0.5]] * 2), [0, 0], [1, 2])
     calculator.save(tmp_path / "saved.npz")
     harm(run / "records/rank0-part000000.parquet")
     with pytest.raises(ValueError, match=rf"saved\.npz.*part000000.*{words}"):
