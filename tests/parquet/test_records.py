@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from aum.parquet import RecordsOnDisk, merging, read_records
+from aum.parquet import RecordsOnDisk, merging, parts, read_records
 from aum_core import AUMCalculator
 
 NOT_UTF8 = os.fsdecode(b"caf\xe9.png")
@@ -48,8 +48,9 @@ def both(tmp_path, batches, part_size):
 
 @pytest.fixture(params=[2, 128])
 def fan_in(request, monkeypatch):
-    """How many parts are merged at once: with two there are merged parts in between."""
+    """How many parts are merged at once, in groups of few rows: with two there are merged parts in between."""
     monkeypatch.setattr(merging, "_FAN_IN", request.param)
+    monkeypatch.setattr(parts, "_GROUP_ROWS", 3)
 
 
 @pytest.mark.usefixtures("fan_in")
@@ -135,21 +136,21 @@ def test_what_any_reader_finds(tmp_path):
     for batch in stream(list(range(20))):
         disk.accumulate(*batch)
     disk.finalize()
-    parts = sorted((tmp_path / "records").iterdir())
-    assert [part.name for part in parts][:2] == ["rank0-part000000.parquet", "rank0-part000001.parquet"]
+    files = sorted((tmp_path / "records").iterdir())
+    assert [part.name for part in files][:2] == ["rank0-part000000.parquet", "rank0-part000001.parquet"]
     table = pq.read_table(tmp_path / "records")
     assert table.schema.names[:8] == (tmp_path / "full_aum_records.csv").read_text().split("\n")[0].split(",")
     assert table.schema.names[8:] == ["step", "rank", "place"]
     assert {str(table.schema.field(name).type) for name in ("target_val", "other_val", "margin", "aum")} == {"double"}
-    for part in parts:
+    for part in files:
         ids = pq.read_table(part)["sample_id"].to_pylist()
         assert ids == sorted(ids)
-        assert len(ids) >= 50 or part == parts[-1]
+        assert len(ids) >= 50 or part == files[-1]
     found = read_records(tmp_path)
     assert len(found) == len(table) == len(disk.records)
     assert found.to_table().equals(table)
     assert found.dataset().count_rows() == len(table)
-    assert repr(found) == f"RecordFiles({len(table)} records in {len(parts)} parts)"
+    assert repr(found) == f"RecordFiles({len(table)} records in {len(files)} parts)"
     assert len(read_records(tmp_path / "records")) == len(table)
 
 
@@ -248,6 +249,7 @@ def test_a_checkpoint_of_records_in_memory_is_not_taken_for_one_on_disk(tmp_path
         AUMCalculator.load(tmp_path / "saved.npz", log=partial(RecordsOnDisk, save_dir=tmp_path / "run"))
 
 
+@pytest.mark.usefixtures("fan_in")
 def test_ranks_share_a_folder_and_are_numbered_together(tmp_path):
     batches = [batch for batch in stream(list(range(9)), 40) if len(batch[2]) > 1]
     alone = AUMCalculator(tmp_path / "alone", compressed=False)
