@@ -3,6 +3,7 @@
 from aum_core._version import __version__
 from aum_core.backend import Backend, NumpyBackend
 from aum_core.calculator import AUMCalculator
+from aum_core.cartography import accumulate_dynamics
 from aum_core.cutoffs import Budget, LikelyWrong, Precision, Ranking, RankingCut, ZeroMargin
 from aum_core.dataset import DatasetWithIndex
 from aum_core.detection import Detection, measure_detection, self_check
@@ -46,6 +47,7 @@ __all__ = [
     "Totals",
     "ZeroMargin",
     "__version__",
+    "accumulate_dynamics",
     "compute_margins",
     "find_by_posterior",
     "find_mislabeled",

@@ -393,8 +393,9 @@ class AUMCalculator:
         """
         arrays = load_arrays(path, _KIND)
         try:
-            saved = _options_from(arrays)
-            calculator = cls(save_dir or saved.pop("save_dir"), **(saved | options))
+            saved = _options_from(arrays) | options
+            saved["save_dir"] = save_dir or saved["save_dir"]
+            calculator = cls(**saved)
             calculator._take_arrays(arrays)
         except ValueError as error:
             raise ValueError(f"{os.fspath(path)}: cannot be taken up: {error}") from error
@@ -566,7 +567,7 @@ class AUMCalculator:
 
     def _score(self, batch: _Batch, targets: Any) -> None:
         """Hand a batch to the scores that were asked for."""
-        if self._scores is None:
+        if self._scores is None or not len(batch.ids):
             return
         ids, margins = batch.kept_part()
         labels, logits = self._backend.to_numpy(targets).reshape(-1), batch.logits

@@ -103,6 +103,11 @@ class Scores(Mapping[str, "NDArray[np.float64]"]):
         return self._labels.values.astype(np.int64)
 
     @property
+    def posterior_model(self) -> PosteriorModel | None:
+        """The model of the noise posterior; None where it is not kept."""
+        return self._model
+
+    @property
     def keeps_posterior(self) -> bool:
         """Whether `noise_posterior` can be asked for."""
         return self._model is not None

@@ -140,7 +140,7 @@ def _merged_scores(calculator: AUMCalculator, totals: Totals | None) -> Scores |
     own = calculator.scores
     arrays = {f"totals.{name}": array for name, array in calculator.totals.to_arrays().items()}
     arrays |= {f"scores.{name}": array for name, array in own.to_arrays().items()}
-    merged = Scores(own.names, noise_posterior=own.keeps_posterior)
+    merged = Scores(own.names, noise_posterior=own.posterior_model)
     merged.grow(0 if totals is None else len(totals))
     with _gloo(None, TIMEOUT) as gloo:
         forms = [json.loads(text) for text in _texts(json.dumps(forms_of(arrays)), gloo)]
@@ -157,20 +157,13 @@ def _part(arrays: dict[str, NDArray[Any]], start: str) -> dict[str, NDArray[Any]
 
 def _write_full_records(calculator: AUMCalculator, path: Path, num_records: int) -> None:
     """Write the records of all ranks, if all are on the disk of this one."""
-    from aum.parquet import read_records  # noqa: PLC0415 # pyarrow is for those who keep records
+    from aum.parquet import RecordFiles  # noqa: PLC0415 # pyarrow is for those who keep records
 
-    if not num_records:
-        calculator.records.write_csv(path)
+    records = RecordFiles.of_run(calculator.save_dir)
+    found = len(records)
+    if found == num_records:
+        records.write_csv(path)
         return
-    try:
-        records = read_records(calculator.save_dir)
-    except ValueError:  # no parts
-        found = 0
-    else:
-        found = len(records)
-        if found == num_records:
-            records.write_csv(path)
-            return
     warnings.warn(
         f"{path} is not written: {calculator.save_dir} has {found} of {num_records} records, others are on other disks "
         "or it has some of an earlier run. Where all parts are in one folder, "

@@ -147,7 +147,7 @@ class AUMCalculator(aum_core.AUMCalculator):
         save_dir : str or path, optional
             Another folder than the calculator's own.
         full_csv : bool, default True
-            False leaves records in their part files alone.
+            False leaves ``full_aum_records.csv`` out.
         merge : bool, default True
             False writes the files of this rank alone, as if there were no others.
 

@@ -25,7 +25,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy, pad
 from torch.utils.data import DataLoader, TensorDataset
 
-from aum.torch import AUMCalculator, DatasetWithIndex, Totals
+from aum.torch import AUMCalculator, DatasetWithIndex
 from aum_core.files import write_whole
 
 IMAGES_AND_LABELS = tuple[torch.Tensor, torch.Tensor]
@@ -155,7 +155,7 @@ def changed(images: torch.Tensor, *, mirrored: bool) -> torch.Tensor:
 
 @dataclass
 class State:
-    """All that a resumed training needs, beside the totals of the AUMs."""
+    """All that a resumed training needs, beside the calculator of the AUMs."""
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
@@ -165,15 +165,11 @@ class State:
     best_error: float = math.inf
 
     def save(self, folder: Path, calculator: AUMCalculator) -> None:
-        """Save to ``checkpoint.pt``, written last: it says which totals go with it."""
-        calculator.totals.save(folder / f"totals_epoch{self.epochs}.npz")
+        """Save to ``checkpoint.pt``; of records on disk it says which are its own."""
         parts = {name: getattr(self, name).state_dict() for name in ("model", "optimizer", "scheduler")}
         numbers = {"epochs": self.epochs, "best_error": self.best_error, "options": self.options}
         with write_whole(folder / "checkpoint.pt", "wb") as file:
-            torch.save({**parts, **numbers, "random": torch.get_rng_state()}, file)
-        for old in folder.glob("totals_epoch*.npz"):
-            if old.name != f"totals_epoch{self.epochs}.npz":
-                old.unlink()
+            torch.save({**parts, **numbers, "aum": calculator.state_dict(), "random": torch.get_rng_state()}, file)
 
     def load(self, folder: Path, calculator: AUMCalculator) -> None:
         """Take up what `save` saved."""
@@ -187,7 +183,7 @@ class State:
             getattr(self, name).load_state_dict(saved[name])
         self.epochs, self.best_error = saved["epochs"], saved["best_error"]
         torch.set_rng_state(saved["random"])
-        calculator.add_totals(Totals.load(folder / f"totals_epoch{self.epochs}.npz"))
+        calculator.load_state_dict(saved["aum"])
 
 
 def train_epoch(
@@ -265,11 +261,6 @@ def what_does_not_fit(options: argparse.Namespace) -> str | None:
             return f"--{name.replace('_', '-')}: {value}, want at least 1"
     if not 0 < options.learning_rate < math.inf:
         return f"--learning-rate: {options.learning_rate}, want more than 0"
-    if options.resume and options.detailed_aum:
-        return (
-            "--resume: with --detailed-aum the records of the epochs before are gone, only sums and counts are saved; "
-            "want one of the two"
-        )
     try:
         torch.empty(1, device=options.device)
     except (RuntimeError, AssertionError) as error:  # the latter where PyTorch was built without it

@@ -277,14 +277,15 @@ def test_replication_killed_while_it_saves_takes_the_totals_of_its_checkpoint(de
     assert parts == whole
 
 
-def test_cifar100_example_killed_ends_as_if_it_had_not_been(desk, monkeypatch, capsys):
-    words = ["--dataset", "digits", "--samples", 200, "--epochs", 4, "--blocks", 1]
+@pytest.mark.parametrize("more", [[], ["--detailed-aum"]], ids=" ".join)
+def test_cifar100_example_killed_ends_as_if_it_had_not_been(desk, monkeypatch, capsys, more):
+    words = ["--dataset", "digits", "--samples", 200, "--epochs", 4, "--blocks", 1, *more]
     train(monkeypatch, *words, "--out", "whole")
     kill_at("epoch 2", TRAIN, [*words, "--out", "parts"], desk)
     capsys.readouterr()
     train(monkeypatch, *words, "--out", "parts", "--resume")
     assert "goes on after epoch 2" in capsys.readouterr().out
-    for name in ("aum_values.csv", "run.json"):
+    for name in ("aum_values.csv", "run.json", *(["full_aum_records.csv"] if more else [])):
         assert (desk / "parts" / name).read_bytes() == (desk / "whole" / name).read_bytes()
     whole, parts = (torch.load(desk / each / "best.pt", weights_only=True) for each in ("whole", "parts"))
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
@@ -783,7 +784,6 @@ def test_damaged_image_is_told_in_one_line(desk, torchvision, capsys):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--resume", "--detailed-aum"], "records of the epochs before are gone"),
         (["--num-valid", "0"], "at least 1"),
         (["--batch-size", "0"], "--batch-size: 0, want at least 1"),
         (["--samples", "-5"], "--samples: -5, want at least 1"),

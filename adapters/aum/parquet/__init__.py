@@ -8,7 +8,7 @@ frameworks do this by themselves where ``compressed=False``; `read_records` is f
 from __future__ import annotations
 
 try:
-    import pyarrow as pa  # noqa: F401, TID251 # the one package that may, beside the command
+    import pyarrow as pa  # noqa: F401 # to see whether it is there
 except ModuleNotFoundError as error:
     if error.name != "pyarrow":
         raise

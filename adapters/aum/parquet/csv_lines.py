@@ -1,8 +1,4 @@
-"""Records as the lines of ``full_aum_records.csv``: the bytes that pandas writes, an array of them at a time.
-
-Arrow prints a float64 with the same digits as Python, and in another form where it is small, large or whole. Those go
-to Python, the rest does not, which is several times faster.
-"""
+"""Records as the lines of ``full_aum_records.csv``: the bytes that pandas writes, many at a time."""
 
 from __future__ import annotations
 
@@ -10,10 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa  # noqa: TID251 # of this package
-import pyarrow.compute as pc  # noqa: TID251 # of this package
-import pyarrow.parquet as pq  # noqa: TID251 # of this package
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
+from aum._arrow_lines import float_cells
 from aum.parquet.merging import merged, number_over_ranks
 from aum.parquet.names import SampleKeys
 from aum.parquet.parts import rank_of
@@ -30,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["write_csv"]
 
 _LINES = 65_536
-_SAME_FORM = 1e-4, 1e10
+_CELL = pa.large_binary()
 
 
 def write_csv(path: str | os.PathLike[str], parts: Sequence[Path], sample_ids: NDArray[Any] | None = None) -> None:
@@ -47,6 +44,7 @@ def write_csv(path: str | os.PathLike[str], parts: Sequence[Path], sample_ids: N
     """
     keys = SampleKeys(parts, sample_ids)
     names = keys.cells()
+    names = None if names is None else names.cast(_CELL)
     several = len({rank_of(part) for part in parts}) > 1
     progress = Progress(Path(path).name, sum(pq.read_metadata(part).num_rows for part in parts), "records")
     with write_whole(path, "wb") as file:
@@ -67,20 +65,12 @@ def _lines(piece: dict[str, NDArray[Any]], names: pa.Array | None) -> memoryview
     keys = piece["key"]
     cells = [_cells(keys) if names is None else names.take(pa.array(keys))]
     cells += [_cells(piece[name]) for name in RECORD_FIELDS[1:]]
-    lines = pc.binary_join_element_wise(*cells, b",")
-    ended = pc.binary_join_element_wise(lines, b"", b"\n")
-    _, offsets, content = ended.buffers()
-    ends = np.frombuffer(offsets, np.int32)[ended.offset : ended.offset + len(ended) + 1]
-    return memoryview(content)[ends[0] : ends[-1]]
+    lines = pc.binary_join_element_wise(*cells, pa.scalar(b",", _CELL))
+    lines = pc.binary_join_element_wise(lines, pa.scalar(b"", _CELL), pa.scalar(b"\n", _CELL))
+    _, offsets, content = lines.buffers()
+    return memoryview(content)[: np.frombuffer(offsets, np.int64)[len(lines)]]
 
 
 def _cells(column: NDArray[Any]) -> pa.Array:
-    texts = pc.cast(pa.array(column), pa.string())
-    if column.dtype.kind == "f":
-        low, high = _SAME_FORM
-        size = np.abs(column)
-        other = ~((size >= low) & (size < high)) | (column == np.floor(column))
-        if other.any():
-            printed = ["" if value != value else repr(value) for value in column[other].tolist()]  # noqa: PLR0124 # NaN
-            texts = pc.replace_with_mask(texts, pa.array(other), pa.array(printed, pa.string()))
-    return texts.cast(pa.binary())  # names may be of another encoding than Arrow's strings
+    texts = float_cells(column) if column.dtype.kind == "f" else pc.cast(pa.array(column), pa.large_string())
+    return texts.cast(_CELL)  # names may be of another encoding than Arrow's strings

@@ -7,16 +7,16 @@ when it first writes is of another run, or was written after the checkpoint it w
 from __future__ import annotations
 
 import json
+import secrets
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow.parquet as pq  # noqa: TID251 # of this package
 
 from aum.parquet.csv_lines import write_csv
 from aum.parquet.names import IdSorter
-from aum.parquet.parts import COLUMNS, part_name, part_paths, rank_of, read_part, write_part
+from aum.parquet.parts import COLUMNS, part_name, part_paths, rank_of, read_part, size_and_mark, write_part
 from aum_core.files import check_arrays
 from aum_core.growing import GrowingArray
 from aum_core.records import RECORD_FIELDS, Columns, RecordLog
@@ -41,7 +41,7 @@ _PENDING = {
     "margin": np.float32,
     "aum": np.float64,
 }
-_SCHEMA = {"parts": "uint8", "sizes": "int64", "step": "int64"}
+_SCHEMA = {"parts": "uint8", "step": "int64"}
 
 
 class RecordsOnDisk(RecordLog):
@@ -82,7 +82,7 @@ class RecordsOnDisk(RecordLog):
         self._sample_ids = sample_ids
         self._save_dir, self._folder = Path(save_dir), Path(save_dir) / "records"
         self._rank, self._num_ranks, self._part_size = rank, num_ranks, part_size
-        self._parts: list[tuple[str, int]] = []  # name and number of records
+        self._parts: list[tuple[str, int, str]] = []  # name, number of records, mark
         self._owns_folder = False
         self._pending = {name: GrowingArray(dtype) for name, dtype in _PENDING.items()}
         self._batch_sizes: list[int] = []  # of the pending records
@@ -109,10 +109,16 @@ class RecordsOnDisk(RecordLog):
             return
         self._folder.mkdir(parents=True, exist_ok=True)
         name = part_name(self._rank, len(self._parts))
+        if (self._folder / name).exists():
+            raise FileExistsError(
+                f"{self._folder / name}: another process writes there as rank {self._rank} too; want the process group "
+                "before the calculator, or a save_dir for each"
+            )
         order, ids = self._sorter.sort(self._pending["rows"].values, self._sample_ids())
         columns = self._pending_columns()
-        write_part(self._folder / name, ids, {each: columns[each][order] for each in COLUMNS})
-        self._parts.append((name, self._num_pending))
+        mark = secrets.token_hex(8)
+        write_part(self._folder / name, ids, {each: columns[each][order] for each in COLUMNS}, mark)
+        self._parts.append((name, self._num_pending, mark))
         self._step += len(self._batch_sizes)
         self._batch_sizes.clear()
         for column in self._pending.values():
@@ -133,15 +139,13 @@ class RecordsOnDisk(RecordLog):
     @property
     def files(self) -> list[Path]:
         """The parts that were written, in this order."""
-        return [self._folder / name for name, _ in self._parts]
+        return [self._folder / name for name, _, _ in self._parts]
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
-        """The names and sizes of the parts. What was in memory is on disk when this returns."""
+        """Names, sizes and marks of the parts. What was in memory is on disk when this returns."""
         self.keep()
-        names = json.dumps([name for name, _ in self._parts])
         return {
-            "parts": np.frombuffer(names.encode(), np.uint8),
-            "sizes": np.array([size for _, size in self._parts], np.int64),
+            "parts": np.frombuffer(json.dumps(self._parts).encode(), np.uint8),
             "step": np.array([self._step + len(self._batch_sizes)]),
         }
 
@@ -152,13 +156,11 @@ class RecordsOnDisk(RecordLog):
                 "its records are in the file itself: want aum_core.AUMCalculator, which keeps them in memory"
             )
         check_arrays(arrays, _SCHEMA)
-        names = json.loads(arrays["parts"].tobytes())
-        sizes, step = arrays["sizes"].tolist(), arrays["step"].tolist()
-        if names != [part_name(self._rank, i) for i in range(len(sizes))] or len(step) != 1:
-            raise ValueError(f"its record parts are {names}, want those of rank {self._rank} from 0 on")
-        parts = list(zip(names, sizes, strict=True))
-        for name, size in parts:
-            _check_part(self._folder / name, size)
+        parts, step = _parts_from(arrays["parts"].tobytes()), arrays["step"].tolist()
+        if [name for name, _, _ in parts] != [part_name(self._rank, i) for i in range(len(parts))] or len(step) != 1:
+            raise ValueError(f"its record parts are {parts}, want those of rank {self._rank} from 0 on")
+        for name, size, mark in parts:
+            _check_part(self._folder / name, size, mark)
         self._parts, self._step = parts, step[0]
         self._batch_sizes.clear()
         for column in self._pending.values():
@@ -168,7 +170,7 @@ class RecordsOnDisk(RecordLog):
         self._owns_folder = True
 
     def __len__(self) -> int:
-        return sum(size for _, size in self._parts) + self._num_pending
+        return sum(size for _, size, _ in self._parts) + self._num_pending
 
     @property
     def _num_pending(self) -> int:
@@ -188,7 +190,7 @@ class RecordsOnDisk(RecordLog):
         if not len(positions):
             return
         start, low, high = 0, int(positions.min()), int(positions.max())
-        for part, size in enumerate([*(size for _, size in self._parts), self._num_pending]):
+        for part, size in enumerate([*(size for _, size, _ in self._parts), self._num_pending]):
             if low < start + size and high >= start:
                 yield part, start
             start += size
@@ -249,13 +251,22 @@ class RecordsOnDisk(RecordLog):
         return rank == self._rank or (self._rank == 0 and rank >= self._num_ranks)
 
 
-def _check_part(path: Path, size: int) -> None:
+def _parts_from(text: bytes) -> list[tuple[str, int, str]]:
     try:
-        found = pq.read_metadata(path).num_rows
+        return [(str(name), int(size), str(mark)) for name, size, mark in json.loads(text)]
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"its list of record parts is damaged ({error})") from error
+
+
+def _check_part(path: Path, size: int, mark: str) -> None:
+    try:
+        found = size_and_mark(path)
     except FileNotFoundError:
         raise ValueError(f"{path} is not there, and it has {size} of its records") from None
-    if found != size:
-        raise ValueError(f"{path} has {found} records, want the {size} that it had")
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read, and it has {size} of its records ({error})") from error
+    if found != (size, mark):
+        raise ValueError(f"{path} is another part than the one that has {size} of its records")
 
 
 def _new_folder(parent: Path) -> Path:

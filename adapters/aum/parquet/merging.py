@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa  # noqa: TID251 # of this package
-import pyarrow.parquet as pq  # noqa: TID251 # of this package
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from aum.parquet.names import ID_COLUMNS
 from aum.parquet.parts import COLUMNS, rank_of

@@ -11,9 +11,9 @@ import io
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa  # noqa: TID251 # of this package
-import pyarrow.compute as pc  # noqa: TID251 # of this package
-import pyarrow.parquet as pq  # noqa: TID251 # of this package
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,8 +11,8 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa  # noqa: TID251 # of this package
-import pyarrow.parquet as pq  # noqa: TID251 # of this package
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from aum.parquet.names import ids_of_table
 from aum_core.files import write_whole
@@ -28,6 +28,7 @@ __all__ = [
     "part_paths",
     "rank_of",
     "read_part",
+    "size_and_mark",
     "write_part",
 ]
 
@@ -47,6 +48,7 @@ COLUMNS = {
 
 _FLOATS = [name for name, dtype in COLUMNS.items() if dtype == "float64"]
 _NAME = re.compile(r"rank(\d+)-part(\d+)\.parquet")
+_MARK = b"aum_part"
 _GROUP_ROWS = 16_384  # read as one: so many records of each part are in memory where parts are merged
 
 
@@ -69,21 +71,27 @@ def rank_of(path: Path) -> int:
     return int(found[1])
 
 
-def write_part(path: Path, ids: dict[str, pa.Array], columns: dict[str, NDArray[Any]]) -> None:
-    """Write a part that is there whole or not at all: id columns, and those of `COLUMNS`, sorted."""
+def write_part(path: Path, ids: dict[str, pa.Array], columns: dict[str, NDArray[Any]], mark: str) -> None:
+    """Write a part that is there whole or not at all: id columns, and those of `COLUMNS`, sorted, and its mark."""
     others = {name: pa.array(columns[name].astype(dtype, copy=False)) for name, dtype in COLUMNS.items()}
-    table = pa.table({**ids, **others})
+    table = pa.table({**ids, **others}).replace_schema_metadata({_MARK: mark})
     encoding = "DELTA_BINARY_PACKED" if ids["sample_id"].type == pa.int64() else "DELTA_BYTE_ARRAY"
     with write_whole(path, "wb") as file:
         pq.write_table(
             table,
             file,
             compression="zstd",
-            compression_level=3,
+            compression_level=1,  # level 3 is 4 % smaller and a tenth slower
             use_dictionary=[name for name in others if name not in _FLOATS],
             column_encoding={"sample_id": encoding, **dict.fromkeys(_FLOATS, "BYTE_STREAM_SPLIT")},
             row_group_size=_GROUP_ROWS,
         )
+
+
+def size_and_mark(path: Path) -> tuple[int, str]:
+    """How many records a part has, and the mark that no other part has."""
+    footer = pq.read_metadata(path)
+    return footer.num_rows, (footer.metadata or {}).get(_MARK, b"").decode()
 
 
 def read_part(path: Path) -> dict[str, NDArray[Any]]:

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa  # noqa: TID251 # of this package
-import pyarrow.dataset as ds  # noqa: TID251 # of this package
-import pyarrow.parquet as pq  # noqa: TID251 # of this package
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 
 from aum.parquet.csv_lines import write_csv
 from aum.parquet.merging import number_over_ranks
@@ -51,13 +51,12 @@ def read_records(run: str | os.PathLike[str]) -> RecordFiles:
     >>> read_records(folder).trajectory("cat.png")["aum"].to_pylist()
     [1.5, 2.0]
     """
-    folder = Path(run)
-    paths = part_paths(folder / "records") or part_paths(folder)
-    if not paths:
+    found = RecordFiles.of_run(run)
+    if not found.files:
         raise ValueError(
-            f"{folder}: no records in it, want the save_dir of a run with compressed=False, or its folder records"
+            f"{run}: no records in it, want the save_dir of a run with compressed=False, or its folder records"
         )
-    return RecordFiles(paths)
+    return found
 
 
 class RecordFiles:
@@ -71,6 +70,12 @@ class RecordFiles:
 
     def __init__(self, files: Sequence[Path]) -> None:
         self.files = list(files)
+
+    @classmethod
+    def of_run(cls, run: str | os.PathLike[str]) -> RecordFiles:
+        """The parts of a run, given as in `read_records`; there may be none."""
+        folder = Path(run)
+        return cls(part_paths(folder / "records") or part_paths(folder))
 
     def __len__(self) -> int:
         return sum(int(pq.read_metadata(path).num_rows) for path in self.files)
