@@ -284,6 +284,25 @@ def test_the_first_rank_clears_away_ranks_that_are_no_longer_there(tmp_path):
     assert sorted(read_records(tmp_path).to_table()["sample_id"].to_pylist()) == [7, 7]
 
 
+def test_a_disk_that_is_full_for_a_while_loses_no_record(tmp_path, monkeypatch):
+    from aum.parquet import log
+
+    def refuse(*_):
+        raise OSError(28, "No space left on device")
+
+    disk = on_disk(tmp_path, part_size=3)
+    batch = np.float32([[2, 0.5]] * 2), [0, 0], [1, 2]
+    disk.accumulate(*batch)
+    with monkeypatch.context() as full:
+        full.setattr(log, "write_part", refuse)
+        with pytest.raises(OSError, match="No space left"):
+            disk.accumulate(*batch)
+    disk.accumulate(*batch)
+    disk.finalize()
+    assert [record.num_measurements for record in disk.records] == [1, 1, 2, 2, 3, 3]
+    assert len(read_records(tmp_path)) == 6
+
+
 def test_memory_holds_one_part(tmp_path):
     disk = on_disk(tmp_path, part_size=1000)
     for start in range(0, 20_000, 500):
