@@ -193,7 +193,7 @@ class _DictRows:
     def sorted_rows(self) -> NDArray[np.int64]:
         # each kind by itself: a key for both would take several times as long
         ints = sorted(each for each in self._row if not isinstance(each, str))
-        in_order = [*ints, *sorted(each for each in self._row if isinstance(each, str))]
+        in_order: list[SampleId] = [*ints, *sorted(each for each in self._row if isinstance(each, str))]
         return np.fromiter(map(self._row.__getitem__, in_order), np.int64, len(self._row))
 
     def rows(self, ids: list[SampleId]) -> NDArray[np.int64]:
