@@ -191,7 +191,9 @@ class _DictRows:
         return ids
 
     def sorted_rows(self) -> NDArray[np.int64]:
-        in_order = sorted(self._row, key=lambda each: (isinstance(each, str), each))
+        # each kind by itself: a key for both would take several times as long
+        ints = sorted(each for each in self._row if not isinstance(each, str))
+        in_order: list[SampleId] = [*ints, *sorted(each for each in self._row if isinstance(each, str))]
         return np.fromiter(map(self._row.__getitem__, in_order), np.int64, len(self._row))
 
     def rows(self, ids: list[SampleId]) -> NDArray[np.int64]:

@@ -325,11 +325,11 @@ def _pass_on(array: torch.Tensor, source: int, rank: int, dst: int | None, gloo:
     if not len(array):
         return
     if dst is None:
-        dist.broadcast(array, group=gloo, group_src=source)
+        dist.broadcast(array, dist.get_global_rank(gloo, source), group=gloo)
     elif source != dst and rank == source:
-        dist.send(array, group=gloo, group_dst=dst)
+        dist.send(array, dist.get_global_rank(gloo, dst), group=gloo)
     elif source != dst and rank == dst:
-        dist.recv(array, group=gloo, group_src=source)
+        dist.recv(array, dist.get_global_rank(gloo, source), group=gloo)
 
 
 def _remove_files_of_more_ranks(folder: Path, num_ranks: int) -> None:

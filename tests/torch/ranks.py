@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
 import aum_core
-from aum.torch import AUMCalculator, DatasetWithIndex, Totals, mark_padding, merge_ranks
+from aum.torch import AUMCalculator, DatasetWithIndex, Totals, find_mislabeled, mark_padding, merge_ranks
 
 warnings.simplefilter("error")
 KINDS = ("rows", "sparse", "beyond 64 bits", "strings", "mixed")
@@ -151,6 +151,23 @@ class Job:
             calculator.finalize()
         self.told["disks"] = [str(each.message) for each in found if each.category is RuntimeWarning]
 
+    def search(self):
+        """The whole procedure, each rank with its rows of the data."""
+        truth = np.arange(120) % 3
+        given = truth.copy()
+        given[:6] = (truth[:6] + 1) % 3
+
+        def train(targets, num_classes, calculator):
+            own = AUMCalculator("nowhere")
+            rows = np.arange(self.rank, len(targets), self.size)
+            logits = np.random.default_rng(0).normal(size=(len(targets), num_classes)) + 4 * np.eye(num_classes)[truth]
+            own.accumulate(torch.from_numpy(logits.astype(np.float32)[rows]), torch.from_numpy(targets[rows]), rows)
+            calculator.add_totals(merge_ranks(own, dst=None))
+
+        findings = find_mislabeled(train, given, 3, save_dir=self.folder / f"search{self.rank}", seed=0)
+        self.told["flagged"] = np.flatnonzero(findings.flagged).tolist()
+        self.told["measured"] = findings.run["measurements"]
+
     def finalize_alone(self):
         calculator = measured("rows", self.rank, self.size)
         calculator.finalize(self.folder / f"alone{self.rank}", merge=False)
@@ -167,6 +184,7 @@ def main():
     job.train("ddp", DistributedDataParallel)
     job.train("fsdp", lambda model: fully_shard(model, mesh=dist.init_device_mesh("cpu", (job.size,))))
     job.keep_records_on_different_disks()
+    job.search()
     job.finalize_alone()
     job.wait_in_vain()
     (job.folder / f"told{job.rank}.json").write_text(json.dumps(job.told))

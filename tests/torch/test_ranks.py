@@ -172,6 +172,11 @@ def test_padding_is_reported_and_can_be_left_out(job, name):
     np.testing.assert_allclose(first.aums, second.aums, rtol=1e-6)
 
 
+def test_a_search_over_ranks_finds_the_same_on_all(job):
+    assert set(range(6)) <= set(job.on_all("flagged"))
+    assert job.on_all("measured") == 2 * 120
+
+
 def test_finalize_of_a_rank_alone(job):
     for rank in range(job.size):
         folder = job.folder / f"alone{rank}"
