@@ -10,7 +10,7 @@ import math
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
-from aum.finding.errors import InputError
+from aum.errors import InputError
 from aum.runs.options import add_run_commands
 from aum_core import __version__
 

@@ -8,8 +8,8 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aum.errors import InputError
 from aum.finding import model
-from aum.finding.errors import InputError
 from aum.finding.labelled_data import LabelledData, load
 from aum.finding.printed import print_findings
 from aum.finding.progress import progress

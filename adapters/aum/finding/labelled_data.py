@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aum.finding.errors import InputError
+from aum.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aum.finding.errors import InputError
+from aum.errors import InputError
 
 try:
     import pyarrow as pa  # noqa: TID251 # the command's reader of tables

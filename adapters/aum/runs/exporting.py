@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aum.finding.errors import InputError
+from aum.errors import InputError
 from aum.runs.merging import check_free
 from aum.runs.printed import printable, say
 from aum.runs.shards import find_shards, load_totals

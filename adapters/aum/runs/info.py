@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aum.finding.errors import InputError
+from aum.errors import InputError
 from aum.runs.printed import number, print_table, printable, say
 from aum.runs.shards import load_totals, read_run
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aum._ranking import write_ranking
-from aum.finding.errors import InputError
+from aum.errors import InputError
 from aum.runs.printed import printable, say
 from aum.runs.shards import Merged, find_shards, merge_shards
 from aum_core import __version__

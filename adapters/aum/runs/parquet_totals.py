@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aum.finding.errors import InputError
+from aum.errors import InputError
 from aum_core import Totals
 from aum_core.files import write_whole
 from aum_core.sample_index import as_ids

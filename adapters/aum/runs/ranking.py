@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from aum._ranking import write_ranking
-from aum.finding.errors import InputError
+from aum.errors import InputError
 from aum.runs.merging import checked_merge
 from aum.runs.printed import number, print_table, printable, say
 from aum.runs.shards import find_shards

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aum.finding.errors import InputError
+from aum.errors import InputError
 from aum_core import Totals
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import csv
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aum.finding.errors import InputError
+from aum.errors import InputError
 from aum.runs.printed import number, print_table, printable, say, sparkline
 from aum_core import AUMRecord
 from aum_core.records import RECORD_FIELDS
