@@ -144,20 +144,25 @@ class BeliefWindow:
             "early_noise": None if self._disagreement is None else self._disagreement.noise,
         }
 
-    def include(self, other: BeliefWindow, rows: NDArray[np.int64]) -> None:
-        """Add what another has, whose rows are these. Each has closed its window, and seen its signs, by itself.
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing has been added yet."""
+        return not self.inside.values.any()
 
-        Raises
-        ------
-        ValueError
-            Where one is in its first epochs and the other is not; this one is then as before.
-        """
-        if not other.inside.values.any():
-            return
-        if not self.inside.values.any():
-            self._take_told(other.told())
-        elif self.is_early != other.is_early:
+    def check_goes_with(self, other: BeliefWindow) -> None:
+        """Make an error of two windows of which one is in its first epochs and the other is not."""
+        if not self.is_empty and not other.is_empty and self.is_early != other.is_early:
             raise ValueError("noise_posterior: one shard is in its first three epochs and the other is not")
+
+    def include(self, other: BeliefWindow, rows: NDArray[np.int64]) -> None:
+        """Add what another has that goes with this one, and whose rows are these.
+
+        Each has closed its window, and seen its signs, by itself.
+        """
+        if other.is_empty:
+            return
+        if self.is_empty:
+            self._take_told(other.told())
         else:
             sizes = int(np.count_nonzero(self.counts.values)), int(np.count_nonzero(other.counts.values))
             self._pool_signs(other, *sizes)

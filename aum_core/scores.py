@@ -276,6 +276,8 @@ class Scores(Mapping[str, "NDArray[np.float64]"]):
         changed = np.flatnonzero((mine >= 0) & (theirs >= 0) & (mine != theirs))
         if changed.size:
             raise ValueError(f"scores: row {rows[changed[0]]} has different labels in the two, want the same data set")
+        if self._window is not None and other._window is not None:
+            self._window.check_goes_with(other._window)
         for sums, added in zip(self._columns(), other._columns(), strict=True):
             sums.values[rows] += added.values
         self._labels.values[rows] = np.maximum(mine, theirs)

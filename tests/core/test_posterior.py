@@ -11,6 +11,7 @@ from aum_core import (
     NoisePosterior,
     Precision,
     Ranking,
+    Scores,
     ZeroMargin,
     find_by_posterior,
     flip_pairs,
@@ -82,6 +83,51 @@ def test_the_window_closes_by_itself_and_then_costs_no_more(golden, tmp_path, mo
     sizes = {name: len(array) for name, array in calculator.scores.to_arrays().items()}
     assert sizes["window_inside"] == golden["logits"][:, 0].size
     assert (sizes["window_second"] == 0) == (golden["window"] < epochs)
+
+
+def shards(golden, epochs, **options):
+    """Calculators of the two halves of the samples, and Scores to merge them into."""
+    size = len(golden["targets"])
+    halves = np.array_split(np.random.default_rng(0).permutation(size), 2)
+    calculators = []
+    for half in halves:
+        calculators.append(AUMCalculator("unused", noise_posterior=True, **options))
+        for epoch in range(epochs):
+            calculators[-1].accumulate(golden["logits"][half, epoch], golden["targets"][half], half)
+            calculators[-1].end_epoch()
+    merged = Scores(noise_posterior=options.get("posterior_model", "judged"))
+    merged.grow(size)
+    return calculators, merged
+
+
+@pytest.mark.parametrize("model", ["judged", "classes"])
+@pytest.mark.parametrize("epochs", [1, 2, 3, 5])
+def test_shards_merge_to_nearly_the_posterior_of_all(golden, model, epochs):
+    calculators, merged = shards(golden, epochs, posterior_model=model)
+    for each in calculators:
+        merged.include(each.scores, each.totals.sample_ids)
+    whole = AUMCalculator("unused", noise_posterior=True, posterior_model=model)
+    for epoch in range(epochs):
+        whole.accumulate(golden["logits"][:, epoch], golden["targets"], np.arange(len(golden["targets"])))
+        whole.end_epoch()
+    one, other = merged.noise_posterior(), whole.noise_posterior()
+    if epochs < 3:  # until then no shard has judged or closed anything by itself, but for the rate of spread errors
+        np.testing.assert_allclose(one.probabilities, other.probabilities, atol=1e-4 if epochs == 1 else 0.2)
+    assert (one.flagged == other.flagged).mean() > 0.97
+    # saved and loaded it says the same
+    again = Scores.from_arrays(merged.to_arrays()).noise_posterior()
+    np.testing.assert_array_equal(one.probabilities, again.probabilities)
+
+
+def test_a_shard_in_its_first_epochs_does_not_go_with_a_later_one(golden):
+    calculators, merged = shards(golden, 4)
+    early, _ = shards(golden, 2)
+    merged.include(calculators[0].scores, calculators[0].totals.sample_ids)
+    before = {name: array.copy() for name, array in merged.to_arrays().items()}
+    with pytest.raises(ValueError, match="first three epochs"):
+        merged.include(early[1].scores, early[1].totals.sample_ids)
+    for name, array in merged.to_arrays().items():
+        np.testing.assert_array_equal(before[name], array)
 
 
 def test_where_nothing_can_be_told_nothing_is_flagged_and_it_is_said():
