@@ -498,3 +498,11 @@ def test_totals_are_refused_where_records_are_kept_and_where_they_are_none(tmp_p
         calculator.add_totals(Totals())
     with pytest.raises(TypeError, match=r"totals: dict, want aum_core\.Totals"):
         aum_core.AUMCalculator(tmp_path).add_totals({})
+
+
+def test_a_calculator_is_loaded_into_another_folder(tmp_path):
+    calculator = aum_core.AUMCalculator(tmp_path / "first")
+    calculator.accumulate([[2.0, 0.5]], [0], ["cat.png"])
+    calculator.save(tmp_path / "aum.npz")
+    loaded = aum_core.AUMCalculator.load(tmp_path / "aum.npz", tmp_path / "second")
+    assert (loaded.save_dir, loaded.counts["cat.png"]) == (tmp_path / "second", 1)
