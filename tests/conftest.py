@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 import aum_core
+from aum_core.score_kinds import MARGIN_OF_MEAN, SCORES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import ModuleType
 
 
@@ -106,3 +107,63 @@ def pandas() -> ModuleType:
 def pyarrow() -> ModuleType:
     """For what is Parquet, and for rankings that it makes fast: not where NumPy is all there is."""
     return require("pyarrow")
+
+
+class Course:
+    """The logits of a training: first the truth, then wrong labels by heart. Some samples come twice in an epoch."""
+
+    size, num_classes, num_epochs, batch_size = 240, 4, 6, 32
+    scores = (*SCORES, MARGIN_OF_MEAN)
+
+    def __init__(self) -> None:
+        generator = np.random.default_rng(3)
+        self.truth = generator.integers(0, self.num_classes, self.size)
+        self.targets = self.truth.copy()
+        self.targets[:40] = (self.targets[:40] + 1) % self.num_classes
+        hard = generator.uniform(0.2, 1.0, (self.size, 1))
+        truth, given = (np.eye(self.num_classes)[each] for each in (self.truth, self.targets))
+        learnt = [
+            (4 * (epoch + 1) ** 0.5 * truth + max(0, 6 * (epoch - 3)) * given) for epoch in range(self.num_epochs)
+        ]
+        noise = generator.normal(0, 0.7, (self.num_epochs, self.size, self.num_classes))
+        self.logits = (hard * np.array(learnt) + noise).astype(np.float32)
+
+    def epoch(self, epoch: int) -> Iterator[tuple[Any, Any, Any]]:
+        """Batches of logits, targets and ids; the last two rows of each are rows of it again."""
+        order = np.random.default_rng(epoch).permutation(self.size)
+        for rows in np.split(order, range(self.batch_size - 2, self.size, self.batch_size - 2)):
+            ids = np.concatenate([rows, rows[:2]])
+            yield self.logits[epoch, ids], self.targets[ids], ids.astype(np.int32)
+
+    def measured_by_engine(self, folder: Any, scores: Any = scores, epochs: Any = None) -> aum_core.AUMCalculator:
+        """The engine's calculator with these scores and the noise posterior, after these epochs."""
+        calculator = aum_core.AUMCalculator(folder, scores=scores, noise_posterior=True)
+        for epoch in range(self.num_epochs) if epochs is None else epochs:
+            for batch in self.epoch(epoch):
+                calculator.accumulate(*batch)
+            calculator.end_epoch()
+        return calculator
+
+    def assert_same(self, found: aum_core.AUMCalculator, expected: aum_core.AUMCalculator) -> None:
+        """AUMs, scores and the noise posterior are the same, sample by sample, whatever the order of the rows."""
+        rows = found.totals.find(expected.totals.sample_ids)
+        np.testing.assert_array_equal(found.totals.counts[rows], expected.totals.counts)
+        np.testing.assert_allclose(found.totals.aums[rows], expected.totals.aums, rtol=1e-6, atol=1e-6)
+        assert list(found.scores) == list(expected.scores)
+        for name, values in expected.scores.items():
+            np.testing.assert_allclose(found.scores[name][rows], values, rtol=1e-5, atol=2e-6, err_msg=name)
+        np.testing.assert_array_equal(found.scores.labels[rows], expected.scores.labels)
+        mine, theirs = found.noise_posterior(), expected.noise_posterior()
+        np.testing.assert_allclose(mine.probabilities[rows], theirs.probabilities, atol=1e-4)
+        np.testing.assert_array_equal(mine.flagged[rows], theirs.flagged)
+        np.testing.assert_array_equal(mine.suggested[rows], theirs.suggested)
+        np.testing.assert_allclose(mine.transition, theirs.transition, atol=1e-4)
+        told, wanted = found.scores.describe(), expected.scores.describe()
+        assert told["softmax_window"].pop("early_noise") == pytest.approx(wanted["softmax_window"].pop("early_noise"))
+        assert told == wanted
+
+
+@pytest.fixture
+def course() -> Course:
+    """What is measured on a device is held against the engine's measurements of the same logits."""
+    return Course()
