@@ -95,6 +95,40 @@ assert_trained(again, 4)
 train(again, 1)
 assert_trained(again, 5)
 """,
+    "all scores and the noise posterior": """
+import tempfile
+import aum_core
+from aum.tf import AUMCalculator, EpochState
+from aum_core.score_kinds import MARGIN_OF_MEAN, SCORES
+wanted = {"scores": [*SCORES, MARGIN_OF_MEAN], "noise_posterior": True}
+alone, spread = aum_core.AUMCalculator(tempfile.mkdtemp(), **wanted), AUMCalculator(tempfile.mkdtemp(), **wanted)
+with strategy.scope():
+    state = EpochState(21, 3, spread.scores)
+step = step_of(state)
+ids = np.concatenate([np.arange(21), [0, 1, 2]])  # some are on both replicas
+for epoch in range(4):
+    logits = np.random.default_rng(epoch).normal(0, 2, (3, 8, 3)).astype(np.float32)
+    batches = logits, (ids % 3).reshape(3, 8), ids.reshape(3, 8)
+    shared = strategy.experimental_distribute_dataset(tf.data.Dataset.from_tensor_slices(batches).unbatch().batch(8))
+    for batch in shared:
+        step(batch)
+    if epoch == 2:  # within an epoch, from two replicas to two others
+        path = tf.train.Checkpoint(aum=state).save(tempfile.mkdtemp() + "/checkpoint")
+        with strategy.scope():
+            state = EpochState(21, 3, spread.scores)
+        tf.train.Checkpoint(aum=state).restore(path)
+        step = step_of(state)
+    spread.add_epoch(state.end_epoch())
+    for batch in zip(*batches):
+        alone.accumulate(*batch)
+    alone.end_epoch()
+assert spread.totals.counts.tolist() == [8] * 3 + [4] * 18
+np.testing.assert_array_equal(spread.scores.labels, np.arange(21) % 3)
+for name, values in alone.scores.items():
+    np.testing.assert_allclose(spread.scores[name], values, rtol=1e-5, atol=2e-6, err_msg=name)
+chances = [each.noise_posterior().probabilities for each in (spread, alone)]
+np.testing.assert_allclose(*chances, atol=1e-4)
+""",
     "a state of another strategy is refused": """
 outside, batch = AUMState(21), (tf.constant(logits), tf.constant(targets), tf.range(21))
 for wrong, words in (
