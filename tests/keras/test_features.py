@@ -1,6 +1,7 @@
 """Each test is a row of the table in docs/keras.md. With a learning rate of 0 every margin is known beforehand."""
 
 import json
+from itertools import pairwise
 
 import keras
 import numpy as np
@@ -533,6 +534,154 @@ def test_logs_and_files(problem, tmp_path):
     assert aum_core.Totals.load(tmp_path / "totals.npz").counts.tolist() == [3] * problem.size
     run = json.loads((tmp_path / "run.json").read_text())
     assert (run["framework"], run["samples"], run["measurements"]) == (f"keras on {BACKEND}", 50, 150)
+
+
+def identity(course, **compiling):
+    """A model whose logits are its inputs."""
+    model = keras.Sequential(
+        [
+            keras.Input((course.num_classes,)),
+            keras.layers.Dense(course.num_classes, use_bias=False, kernel_initializer="identity"),
+        ]
+    )
+    model.compile(keras.optimizers.SGD(0.0), keras.losses.SparseCategoricalCrossentropy(from_logits=True), **compiling)
+    return model
+
+
+def fit_course(course, callback, model, epochs, **fit_options):
+    def batches():
+        for epoch in range(fit_options.get("initial_epoch", 0), epochs):
+            for logits, targets, ids in course.epoch(epoch):
+                yield with_ids(logits, ids), targets
+
+    steps = len(list(course.epoch(0)))
+    model.fit(
+        batches(), steps_per_epoch=steps, epochs=epochs, shuffle=False, callbacks=[callback], verbose=0, **fit_options
+    )
+    return callback
+
+
+@pytest.fixture
+def all_scores(course):
+    return {"scores": course.scores, "noise_posterior": True}
+
+
+@pytest.mark.feature("the other scores and the noise posterior, as the engine has them of the same logits")
+def test_scores_and_posterior(course, all_scores, tmp_path):
+    model = identity(course)
+    callback = fit_course(course, AUMCallback(tmp_path, model, course.size, **all_scores), model, course.num_epochs)
+    course.assert_same(callback.calculator, course.measured_by_engine(tmp_path / "engine"))
+    lines = {name: (tmp_path / f"{name}.csv").read_text().splitlines() for name in ("scores", "noise_posterior")}
+    assert lines["scores"][0] == ",".join(["sample_id", "aum", *course.scores])
+    assert [len(each) for each in lines.values()] == [1 + course.size] * 2
+    assert len((tmp_path / "transition.csv").read_text().splitlines()) == 1 + course.num_classes
+    run = json.loads((tmp_path / "run.json").read_text())
+    assert run["scores"]["softmax_window"]["epochs"] == 4
+    assert (run["options"]["noise_posterior"], run["options"]["num_samples"]) == (True, course.size)
+    assert run["framework"] == f"keras on {BACKEND}"
+
+
+@pytest.mark.feature("a resumed fit goes on with the scores, to the bit")
+def test_scores_of_a_resumed_fit(course, all_scores, tmp_path):
+    folders = [(tmp_path / "whole", [0, 6]), (tmp_path / "pieces", [0, 2, 5, 6])]
+    for folder, ends in folders:
+        for first, end in pairwise(ends):
+            model = identity(course)
+            callback = AUMCallback(folder, model, course.size, **all_scores)
+            fit_course(course, callback, model, end, initial_epoch=first)
+    for name in ("aum_values.csv", "scores.csv", "noise_posterior.csv", "transition.csv"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "pieces" / name).read_bytes()
+    kept = {"before_epoch5.npz", "before_epoch5_scores.npz", "before_epoch6.npz", "before_epoch6_scores.npz"}
+    assert {path.name for path in (tmp_path / "pieces").glob("before*")} == kept
+
+
+def test_resuming_with_other_scores_is_refused(course, tmp_path):
+    def fit_with(epochs, initial_epoch=0, **options):
+        model = identity(course)
+        callback = AUMCallback(tmp_path, model, course.size, **options)
+        fit_course(course, callback, model, epochs, initial_epoch=initial_epoch)
+
+    fit_with(1)
+    with pytest.raises(ValueError, match=r"scores: .*before_epoch1_scores.npz is not there, .* begun without them"):
+        fit_with(2, 1, scores=["el2n"])
+    fit_with(1, scores=["el2n"])
+    with pytest.raises(ValueError, match=r"it has scores=\['el2n'\], noise_posterior=False, want \['el2n'\], True"):
+        fit_with(2, 1, scores=["el2n"], noise_posterior=True)
+
+
+@pytest.mark.feature("`start_epoch`, `stop_epoch` for scores too")
+def test_epochs_that_count_for_scores(course, all_scores, tmp_path):
+    model = identity(course)
+    callback = AUMCallback(tmp_path, model, course.size, start_epoch=1, stop_epoch=4, **all_scores)
+    fit_course(course, callback, model, 6)
+    course.assert_same(callback.calculator, course.measured_by_engine(tmp_path / "engine", epochs=range(1, 4)))
+
+
+@pytest.mark.feature("a calculator with scores takes each epoch, as `find_by_posterior` has it")
+def test_calculator_with_scores(course, all_scores, tmp_path):
+    model, calculator = identity(course), aum_core.AUMCalculator(tmp_path, **all_scores)
+    fit_course(course, AUMCallback(calculator, model, course.size), model, course.num_epochs)
+    course.assert_same(calculator, course.measured_by_engine(tmp_path))
+    assert not list(tmp_path.glob("before_epoch*"))
+
+
+def test_an_epoch_that_never_counted_leaves_an_empty_ranking(problem, tmp_path):
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.stop_training = True
+
+    model = problem.model()
+    callback = AUMCallback(tmp_path, model, problem.size, start_epoch=2, noise_posterior=True)
+    model.fit(with_ids(problem.x), problem.y, epochs=3, callbacks=[Stop(), callback], verbose=0)
+    assert (tmp_path / "aum_values.csv").read_text() == "sample_id,aum\n"
+
+
+def assert_scores(problem, folder, model, expected_folder, **options):
+    """A model that does not learn is as confident as its known weights say."""
+    totals = fit(problem, model, folder, options={"scores": ["confidence", "el2n"], "noise_posterior": True, **options})
+    problem.assert_right(totals)
+    expected = aum_core.AUMCalculator(expected_folder, scores=["confidence", "el2n"], noise_posterior=True)
+    for _ in range(problem.epochs):
+        expected.accumulate(problem.x @ problem.weights, problem.y, np.arange(problem.size))
+        expected.end_epoch()
+    expected.finalize()
+    for name, key in (("scores.csv", "aum"), ("noise_posterior.csv", "probability_wrong")):
+        found, wanted = (np.genfromtxt(each / name, delimiter=",", names=True) for each in (folder, expected_folder))
+        for table in (found, wanted):
+            table.sort(order="sample_id")
+        assert key in found.dtype.names
+        for column in found.dtype.names:
+            np.testing.assert_allclose(found[column], wanted[column], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.feature("scores of softmax outputs, subclassed models (`num_classes` told) and `jit_compile=True`")
+@pytest.mark.filterwarnings("ignore")  # torch.compile warns of much, of its own
+@pytest.mark.parametrize("how", ["softmax", "subclassed", "jit_compile", "run_eagerly"])
+def test_scores_of_models(problem, tmp_path, how):
+    if how == "subclassed":
+        model = problem.compiled(Subclassed(problem, "softmax"), loss="sparse_categorical_crossentropy")
+        assert_scores(problem, tmp_path / "found", model, tmp_path / "wanted", num_classes=3)
+        return
+    problem.size, problem.x, problem.y = 48, problem.x[:48], problem.y[:48]  # one shape is compiled once
+    model = problem.model("softmax", **({how: True} if how != "softmax" else {}))
+    assert_scores(problem, tmp_path / "found", model, tmp_path / "wanted")
+
+
+@pytest.mark.feature("scores under `tf.distribute.MirroredStrategy`", jax="TensorFlow's own", torch="TensorFlow's own")
+def test_scores_under_a_mirrored_strategy(problem, tmp_path):
+    import tensorflow as tf
+
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    with strategy.scope():
+        model = problem.model("softmax")
+    assert_scores(problem, tmp_path / "found", model, tmp_path / "wanted")
+
+
+@pytest.mark.feature("scores under `keras.distribution.DataParallel`", tensorflow="JAX's own", torch="JAX's own")
+def test_scores_under_data_parallel(problem, tmp_path):
+    keras.distribution.set_distribution(keras.distribution.DataParallel())
+    problem.size, problem.x, problem.y = 48, problem.x[:48], problem.y[:48]
+    assert_scores(problem, tmp_path / "found", problem.model("softmax"), tmp_path / "wanted")
 
 
 @pytest.mark.feature("threshold runs with `find_mislabeled`")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+import aum_core
 from aum.keras import AUMCallback, with_ids
 
 BACKEND = keras.backend.backend()
@@ -77,6 +78,39 @@ def test_epochs_that_do_not_fit_are_refused(problem, tmp_path, start, stop):
 def test_samples_that_do_not_fit_are_refused(problem, tmp_path, num_samples, names):
     with pytest.raises(ValueError, match=r"num_samples|sample_ids"):
         AUMCallback(tmp_path, problem.model(), num_samples, sample_ids=names)
+
+
+def test_a_subclassed_model_has_to_tell_its_classes_for_the_posterior(problem, tmp_path):
+    class Subclassed(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = problem.dense()
+
+        def call(self, x):
+            return self.dense(x)
+
+    model = problem.compiled(Subclassed(), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    callback = AUMCallback(tmp_path, model, problem.size, noise_posterior=True, from_logits=True)
+    with pytest.raises(ValueError, match=r"num_classes: the model does not tell .* AUMCallback\(..., num_classes=C\)"):
+        model.fit(with_ids(problem.x), problem.y, callbacks=[callback], verbose=0)
+    callback = AUMCallback(tmp_path, model, problem.size, noise_posterior=True, from_logits=True, num_classes=5)
+    with pytest.raises(ValueError, match="num_classes: 5, but the logits have 3 columns"):
+        model.fit(with_ids(problem.x), problem.y, callbacks=[callback], verbose=0)
+
+
+def test_scores_beside_a_calculator_are_refused(problem, tmp_path):
+    calculator = aum_core.AUMCalculator(tmp_path)
+    with pytest.raises(ValueError, match="given with a calculator, want them where the calculator is made"):
+        AUMCallback(calculator, problem.model(), problem.size, scores=["el2n"])
+    with pytest.raises(AttributeError, match="a calculator is kept only by AUMCallback"):
+        AUMCallback(calculator, problem.model(), problem.size).calculator  # noqa: B018 # the look-up is the test
+
+
+def test_labels_that_change_within_an_epoch_are_refused_for_scores(problem, tmp_path):
+    model = problem.model()
+    callback = AUMCallback(tmp_path, model, problem.size, scores=["el2n"])
+    with pytest.raises(ValueError, match="y: sample 7 had several labels within one epoch"):
+        model.fit(with_ids(problem.x[:2], np.array([7, 7])), np.array([0, 1]), callbacks=[callback], verbose=0)
 
 
 def test_another_model_is_refused(problem, tmp_path):

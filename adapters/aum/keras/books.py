@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aum_core import Totals
+from aum_core import AUMCalculator, Totals
 from aum_core.files import load_arrays, save_arrays
 from aum_core.sample_index import row_names
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from aum_core import EpochSums
     from aum_core.sample_index import SampleId
 
 __all__ = ["Books"]
@@ -39,12 +40,20 @@ class Books:
         N.
     sample_ids : sequence of N int or str, optional
         The names of the rows.
+    scoring : AUMCalculator, optional
+        Gets each epoch as a whole, where there are other scores to keep; it is saved with the books.
     """
 
-    def __init__(self, num_samples: int, sample_ids: Sequence[SampleId] | NDArray[Any] | None) -> None:
+    def __init__(
+        self,
+        num_samples: int,
+        sample_ids: Sequence[SampleId] | NDArray[Any] | None,
+        scoring: AUMCalculator | None = None,
+    ) -> None:
         if num_samples < 1 or num_samples >= 2**31 - 2:
             raise ValueError(f"num_samples: {num_samples}, want at least 1 and less than 2**31 - 2")
         self._names = row_names(sample_ids, num_samples)
+        self.scoring = scoring
         self.clear()
 
     def clear(self) -> None:
@@ -54,8 +63,10 @@ class Books:
         self.left_out = np.zeros(2, np.int64)  # by id or target, by margin
         self._next_epoch = 0
 
-    def add(self, sums: NDArray[np.float64], counts: NDArray[np.int64]) -> None:
+    def add(self, sums: NDArray[np.float64], counts: NDArray[np.int64], epoch: EpochSums | None = None) -> None:
         """Add what an epoch brought, (N + 2,): the last two are tallies of what was left out."""
+        if self.scoring is not None and epoch is not None:
+            self.scoring.add_epoch(epoch, self._names)
         self.sums += sums[:-2]
         self.counts += counts[:-2]
         self.left_out += counts[-2:]
@@ -69,7 +80,7 @@ class Books:
         if epoch not in (0, self._next_epoch):
             found = [each for each in range(epoch + 1) if folder and _path(folder, each).exists()]
             if folder and found:
-                self._load(_path(folder, found[-1]))
+                self._load(folder, found[-1])
             if not found or found[-1] < epoch:
                 since = found[-1] if found else self._next_epoch
                 warnings.warn(
@@ -86,21 +97,47 @@ class Books:
         if folder is None:
             return
         folder.mkdir(parents=True, exist_ok=True)
+        if self.scoring is not None:  # first: where the sums are, the scores are too
+            self.scoring.save(_scores_path(folder, epoch + 1))
         arrays = {"sums": self.sums, "counts": self.counts, "left_out": self.left_out}
         save_arrays(_path(folder, epoch + 1), _KIND, arrays)
         for old in folder.glob(_PATTERN):
-            if old not in (_path(folder, epoch), _path(folder, epoch + 1)):
+            if old not in {path(folder, each) for path in (_path, _scores_path) for each in (epoch, epoch + 1)}:
                 old.unlink()
 
-    def _load(self, path: Path) -> None:
+    def _load(self, folder: Path, epoch: int) -> None:
+        path = _path(folder, epoch)
         arrays = load_arrays(path, _KIND, _SCHEMA)
         if not len(arrays["sums"]) == len(arrays["counts"]) == len(self._names) or len(arrays["left_out"]) != 2:
             raise ValueError(
                 f"{os.fspath(path)}: sums of {len(arrays['sums'])} samples, want num_samples={len(self._names)}; "
                 "resume with the same data, or begin in another save_dir"
             )
+        if self.scoring is not None:
+            self.scoring = _loaded(self.scoring, _scores_path(folder, epoch))
         self.sums, self.counts, self.left_out = arrays["sums"], arrays["counts"], arrays["left_out"]
+
+
+def _loaded(scoring: AUMCalculator, path: Path) -> AUMCalculator:
+    """A calculator like `scoring`, with the scores that were saved."""
+    if not path.exists():
+        raise ValueError(
+            f"scores: {path} is not there, since the run was begun without them; resume without them too, or begin in "
+            "another save_dir"
+        )
+    loaded = type(scoring).load(path, path.parent)
+    found, wanted = loaded.scores, scoring.scores
+    if (found.names, found.keeps_posterior) != (wanted.names, wanted.keeps_posterior):
+        raise ValueError(
+            f"{path}: it has scores={list(found.names)}, noise_posterior={found.keeps_posterior}, want "
+            f"{list(wanted.names)}, {wanted.keeps_posterior}; resume with the same, or begin in another save_dir"
+        )
+    return loaded
 
 
 def _path(folder: Path, epoch: int) -> Path:
     return folder / f"before_epoch{epoch}.npz"
+
+
+def _scores_path(folder: Path, epoch: int) -> Path:
+    return folder / f"before_epoch{epoch}_scores.npz"

@@ -13,15 +13,16 @@ import keras
 import aum_core
 from aum.keras.books import Books
 from aum.keras.inputs import split_batch
-from aum.keras.logits import Passing, check_one_label, find_activation, keep_input
+from aum.keras.logits import Passing, check_one_label, find_activation, find_num_classes, keep_input
 from aum.keras.margin_sums import MarginSums
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     import numpy as np
 
+    from aum_core.calculator import KeepPosterior
     from aum_core.sample_index import SampleId
 
 __all__ = ["AUMCallback"]
@@ -43,7 +44,8 @@ class AUMCallback(keras.callbacks.Callback):
     ----------
     save_dir : str, path or AUMCalculator
         Folder of the files that are written at the end of `fit`. A calculator, such as `find_mislabeled` gives to its
-        ``train``, takes the totals instead, and writes no files.
+        ``train``, takes the totals instead, and no files are written; one that keeps other scores takes each epoch as
+        it ends.
     model : keras.Model
         Compiled, with one output: logits, or a softmax or sigmoid of them; C columns, or one for a binary model (whose
         logit z is the two logits [0, z]). Labels are class indices or one-hot.
@@ -61,6 +63,14 @@ class AUMCallback(keras.callbacks.Callback):
     output_layer : keras.layers.Layer, optional
         The layer with the softmax or sigmoid, where a subclassed model has several. Its input is measured, so that
         margins are exact where probabilities saturate.
+    scores : iterable of str, default ()
+        Other scores to keep, as `aum_core.AUMCalculator` has them; they come into ``scores.csv`` beside the ranking.
+    noise_posterior : bool or "on_disk", default False
+        Whether to estimate how likely each label is wrong, into ``noise_posterior.csv`` and ``transition.csv``. It
+        takes 4 bytes for each sample and class on the device, 8 on the host, and 8 in each of the two files from which
+        a fit resumes.
+    num_classes : int, optional
+        C, where the noise posterior or ``margin_of_mean_softmax`` needs it and a subclassed model does not tell.
 
     Raises
     ------
@@ -101,14 +111,17 @@ class AUMCallback(keras.callbacks.Callback):
         stop_epoch: int | None = None,
         from_logits: bool | None = None,
         output_layer: keras.layers.Layer | None = None,
+        scores: Iterable[str] = (),
+        noise_posterior: KeepPosterior = False,
+        num_classes: int | None = None,
     ) -> None:
         super().__init__()
         if start_epoch < 0 or (stop_epoch is not None and stop_epoch <= start_epoch):
             raise ValueError(
                 f"start_epoch, stop_epoch: {start_epoch}, {stop_epoch}, want 0 <= start_epoch < stop_epoch"
             )
-        self._books = Books(num_samples, sample_ids)
-        self._given, self._save_dir, self._num_samples = model, save_dir, num_samples
+        self._books = Books(num_samples, sample_ids, _scoring(save_dir, scores, noise_posterior))
+        self._given, self._save_dir, self._num_samples, self._num_classes = model, save_dir, num_samples, num_classes
         self._start_epoch, self._stop_epoch = start_epoch, stop_epoch
         self._from_logits, self._output_layer = from_logits, output_layer
         self._warned = False
@@ -119,6 +132,16 @@ class AUMCallback(keras.callbacks.Callback):
     def totals(self) -> aum_core.Totals:
         """Totals of all samples that were measured, by row; those of an epoch are in when it has ended."""
         return self._books.totals()
+
+    @property
+    def calculator(self) -> aum_core.AUMCalculator:
+        """The calculator with the other scores that were asked for: ``calculator.scores``, ``noise_posterior()``.
+
+        Its rows are those of its own totals: samples in the order in which they were first measured.
+        """
+        if self._books.scoring is None:
+            raise AttributeError('a calculator is kept only by AUMCallback(..., scores=["confidence"]), say')
+        return self._books.scoring
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Put the measurement into the step."""
@@ -156,7 +179,7 @@ class AUMCallback(keras.callbacks.Callback):
                 f"[0, {self._num_samples}), as with_ids gives them, and targets that are classes of the model's output"
             )
         if self._start_epoch <= epoch and (self._stop_epoch is None or epoch < self._stop_epoch):
-            self._books.add(sums, counts)
+            self._books.add(sums, counts, self._epoch(sums, counts))
             self._warn()
             if logs is not None:
                 logs.update(self._summary())
@@ -165,12 +188,16 @@ class AUMCallback(keras.callbacks.Callback):
     def on_train_end(self, logs: Any = None) -> None:
         """Leave the model as it was, and write the files."""
         _detach(self.model)
+        run, totals = self._books.scoring, self.totals
         if isinstance(self._save_dir, aum_core.AUMCalculator):
-            self._save_dir.add_totals(self.totals)
+            if run is None:
+                self._save_dir.add_totals(totals)
             self._books.clear()
             return
-        run = _Run(self._save_dir, self._describe())
-        run.add_totals(self.totals)
+        if not isinstance(run, _Run) or not len(totals):  # of nothing there are no scores
+            run = _Run(self._save_dir)
+            run.add_totals(totals)
+        run.description = self._describe()
         run.finalize()
 
     @property
@@ -183,7 +210,7 @@ class AUMCallback(keras.callbacks.Callback):
         self._passing = Passing()
         strategy = getattr(model, "distribute_strategy", None)
         with strategy.scope() if strategy else nullcontext():
-            self._sums = MarginSums(self._num_samples)
+            self._sums = self._make_sums(model)
         undo = ExitStack()
         # the list, and not an attribute: checkpoints go through the attributes of a model
         model._metrics.append(self._sums)  # noqa: SLF001 # no public way into a built model
@@ -200,6 +227,20 @@ class AUMCallback(keras.callbacks.Callback):
         model._aum_attached = undo  # noqa: SLF001 # found by `_detach`, whichever callback did this
         model.test_function = None
         model.make_train_function(force=True)
+
+    def _make_sums(self, model: Any) -> MarginSums:
+        if self._books.scoring is None:
+            return MarginSums(self._num_samples)
+        scores = self._books.scoring.scores
+        num_classes = (self._num_classes or find_num_classes(model)) if scores.need_softmax_sums else None
+        return MarginSums(self._num_samples, scores, num_classes)
+
+    def _epoch(self, sums: np.ndarray[Any, Any], counts: np.ndarray[Any, Any]) -> aum_core.EpochSums | None:
+        """What the other scores want of an epoch."""
+        if self._books.scoring is None:
+            return None
+        with_softmax = self._books.scoring.scores.need_softmax_sums
+        return self._sums.bring_epoch_home(sums, counts, with_softmax=with_softmax)
 
     def _fail_unmeasured(self) -> None:
         if not self._passing.ids_came:
@@ -236,10 +277,12 @@ class AUMCallback(keras.callbacks.Callback):
 
     def _describe(self) -> dict[str, Any]:
         by_id, by_margin = self._books.left_out.tolist()
+        scores = {} if self._books.scoring is None else self._books.scoring.describe()["options"]
         return {
             "framework": f"keras on {keras.backend.backend()}",
             "left_out_by": {"id_or_target": by_id, "nonfinite": by_margin},
             "options": {
+                **{name: scores[name] for name in ("scores", "noise_posterior") if name in scores},
                 "num_samples": self._num_samples,
                 "start_epoch": self._start_epoch,
                 "stop_epoch": self._stop_epoch,
@@ -249,14 +292,22 @@ class AUMCallback(keras.callbacks.Callback):
 
 
 class _Run(aum_core.AUMCalculator):
-    """Writes the files of a run that was measured elsewhere, with what there is to tell of it."""
+    """Takes what was measured elsewhere, and writes the files with what there is to tell of it."""
 
-    def __init__(self, save_dir: str | os.PathLike[str], description: dict[str, Any]) -> None:
-        super().__init__(save_dir)
-        self._description = description
+    description: dict[str, Any] | None = None
 
     def describe(self) -> dict[str, Any]:
-        return {**super().describe(), **self._description}
+        return {**super().describe(), **(self.description or {})}
+
+
+def _scoring(save_dir: Any, scores: Iterable[str], noise_posterior: KeepPosterior) -> aum_core.AUMCalculator | None:
+    """The calculator that takes whole epochs; None where no other scores are wanted."""
+    if not isinstance(save_dir, aum_core.AUMCalculator):
+        run = _Run(save_dir, scores=scores, noise_posterior=noise_posterior)
+        return run if hasattr(run, "scores") else None
+    if scores or noise_posterior:
+        raise ValueError("scores, noise_posterior: given with a calculator, want them where the calculator is made")
+    return save_dir if hasattr(save_dir, "scores") else None
 
 
 def _set(owner: Any, name: str, value: Any) -> Callable[[], None]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import keras
 
-__all__ = ["Passing", "check_one_label", "find_activation", "keep_input"]
+__all__ = ["Passing", "check_one_label", "find_activation", "find_num_classes", "keep_input"]
 
 _PROBABILITY_LOSSES = (
     "categorical_crossentropy",
@@ -81,6 +81,23 @@ def find_activation(model: Any, from_logits: bool | None, output_layer: Any) -> 
             "is logits"
         )
     return layer
+
+
+def find_num_classes(model: Any) -> int:
+    """Give C, as the shape of the model's output tells it.
+
+    Raises
+    ------
+    ValueError
+        Where it does not, as with subclassed models.
+    """
+    shape = getattr(model, "output_shape", None)
+    if not isinstance(shape, tuple) or not shape or not isinstance(shape[-1], int):
+        raise ValueError(
+            "num_classes: the model does not tell how many outputs it has, and the noise posterior and "
+            "margin_of_mean_softmax need to know; want AUMCallback(..., num_classes=C)"
+        )
+    return max(shape[-1], 2)  # one output is a binary model's
 
 
 def check_one_label(loss: Any, y_pred: Any) -> None:

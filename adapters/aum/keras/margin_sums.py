@@ -1,4 +1,4 @@
-"""The state on the device: what each sample's margins add up to within one epoch.
+"""The state on the device: what each sample's margins add up to within one epoch, and what other scores need.
 
 Within one epoch only, since float32 is all that every device has: the callback takes the sums home after each epoch,
 into float64, and sets them back to zero. A sample's one margin of an epoch is then exact.
@@ -6,11 +6,17 @@ into float64, and sets them back to zero. A sample's one margin of an epoch is t
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 from keras import ops
+
+from aum_core import EpochSums
+from aum_core.epoch_sums import OF_SOFTMAX
+
+if TYPE_CHECKING:
+    from aum_core import Scores
 
 __all__ = ["MarginSums"]
 
@@ -29,14 +35,35 @@ class MarginSums(keras.metrics.Metric):
     A margin is added as a multiple of 1/16 and the rest of it: up to 2**20 the first sum is exact, and the second is so
     small that its rounding does not matter. So an epoch that goes through the data many times is exact to float64's
     needs as well.
+
+    Where there are other scores, a second variable (N + 2, 1 + D) has the sum of the targets, which over the count is
+    the label, since replicas can add up sums alone, and the columns that the scores need. A third (N + 2, C) has the
+    softmax, where they need all of it.
+
+    Parameters
+    ----------
+    num_samples : int
+        N.
+    scores : Scores, optional
+        They tell what is to be measured beside the margins.
+    num_classes : int, optional
+        C; wanted where the scores need all of the softmax.
     """
 
-    def __init__(self, num_samples: int) -> None:
+    def __init__(self, num_samples: int, scores: Scores | None = None, num_classes: int | None = None) -> None:
         # float32 whatever the policy: half types would lose counts above 256
         dtype = "float64" if keras.config.floatx() == "float64" else "float32"
         super().__init__(name="aum_margin_sums", dtype=dtype)
         self._num_samples = num_samples
         self._sums = self.add_variable((num_samples + 2, 3), "zeros", dtype=dtype, name="sums")
+        self._needs = None if scores is None else tuple(each for each in scores.needs if each != "margin")
+        self._columns = self._softmax = None
+        if scores is not None and self._needs is not None:
+            shape = num_samples + 2, 1 + len(self._needs)
+            self._columns = self.add_variable(shape, "zeros", dtype=dtype, name="columns")
+            if scores.need_softmax_sums and num_classes is not None:
+                shape = num_samples + 2, num_classes
+                self._softmax = self.add_variable(shape, "zeros", dtype="float32", name="softmax")
 
     def update_state(self, *args: Any, **kwargs: Any) -> None:
         """Do nothing: a training step of the user's own may update all metrics of the model with (y, y_pred)."""
@@ -69,20 +96,88 @@ class MarginSums(keras.metrics.Metric):
         rows = ops.where(valid, ops.where(finite, ids, self._num_samples + 1), self._num_samples)
         margin = ops.where(valid & finite, margin, 0.0)
         coarse = ops.where(ops.abs(margin) < _LARGE, ops.round(margin * _GRID) / _GRID, margin)
-        columns = ops.stack([coarse, margin - coarse, ops.ones_like(margin)], axis=1)
-        if keras.backend.backend() == "torch":  # Keras would copy all N rows at every step
-            self._sums.value.index_add_(0, rows, columns)
-        else:
-            self._sums.assign(ops.scatter_update(self._sums, rows[:, None], columns, reduction="add"))
+        _add_rows(self._sums, rows, ops.stack([coarse, margin - coarse, ops.ones_like(margin)], axis=1))
+        if self._columns is not None:
+            self._measure_others(logits, targets, rows)
 
     def zero(self) -> None:
         """Begin an epoch."""
-        self._sums.assign(ops.zeros(self._sums.shape, self._sums.dtype))
+        for sums in (self._sums, self._columns, self._softmax):
+            if sums is not None:
+                sums.assign(ops.zeros(sums.shape, sums.dtype))
 
     def bring_home(self) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         """Sums (N + 2,) in float64 and counts (N + 2,) in int64 of the epoch."""
         sums = _to_numpy(ops.convert_to_tensor(self._sums)).astype(np.float64)
         return sums[:, 0] + sums[:, 1], sums[:, 2].astype(np.int64)
+
+    def bring_epoch_home(
+        self, sums: np.ndarray[Any, Any], counts: np.ndarray[Any, Any], *, with_softmax: bool
+    ) -> EpochSums:
+        """The epoch with what the other scores need, given what `bring_home` gave.
+
+        Raises
+        ------
+        ValueError
+            Where a sample had several targets.
+        """
+        counts, left_out = counts[:-2], int(counts[-2:].sum())
+        columns = _to_numpy(ops.convert_to_tensor(self._columns)).astype(np.float64)[:-2]
+        by_name = dict(zip(self._needs or (), columns.T[1:], strict=True))
+        labels = np.where(counts > 0, columns[:, 0] // np.maximum(counts, 1), -1).astype(np.int64)
+        several = np.flatnonzero((counts > 0) & (labels * counts != columns[:, 0]))
+        if several.size:
+            raise ValueError(f"y: sample {several[0]} had several labels within one epoch; scores go with one label")
+        softmax = _to_numpy(ops.convert_to_tensor(self._softmax))[:-2] if with_softmax else None
+        return EpochSums(counts, {"margin": sums[:-2], **by_name}, labels, softmax, left_out)
+
+    def _measure_others(self, logits: Any, targets: Any, rows: Any) -> None:
+        """Add what the other scores need of a batch, at the rows at which its margins were added."""
+        if self._softmax is not None and logits.shape[1] != self._softmax.shape[1]:
+            raise ValueError(f"num_classes: {self._softmax.shape[1]}, but the logits have {logits.shape[1]} columns")
+        needs = self._needs or ()
+        needs_softmax = self._softmax is not None or any(name in OF_SOFTMAX for name in needs)
+        probabilities = ops.softmax(logits, axis=1) if needs_softmax else None
+        targets = ops.clip(targets, 0, logits.shape[1] - 1)
+        columns = [targets, *(_column(name, logits, targets, probabilities) for name in needs)]
+        _add_rows(self._columns, rows, ops.stack([ops.cast(each, self.dtype) for each in columns], axis=1))
+        if self._softmax is not None:
+            _add_rows(self._softmax, rows, probabilities)
+
+
+def _add_rows(variable: Any, rows: Any, values: Any) -> None:
+    """Add values (B, D) to rows of a variable, in its place: Keras's own way copies all N rows at every step.
+
+    But on JAX, where the step owns the variable and the compiler adds in its place.
+    """
+    values = ops.cast(values, variable.dtype)
+    backend = keras.backend.backend()
+    if backend == "torch":
+        variable.value.index_add_(0, rows, values)
+    elif backend == "tensorflow":
+        import tensorflow as tf  # noqa: PLC0415 # Keras has loaded it
+
+        # by its handle a variable of a strategy is the replica's own; its methods refuse to scatter
+        tf.raw_ops.ResourceScatterNdAdd(ref=variable.handle, indices=rows[:, None], updates=values)
+    else:
+        variable.assign(ops.scatter_update(variable, rows[:, None], values, reduction="add"))
+
+
+def _column(name: str, logits: Any, targets: Any, probabilities: Any) -> Any:
+    """A column (B,) of a batch, as `aum_core.epoch_sums.column` defines it; targets in [0, C)."""
+    classes, targets = ops.arange(logits.shape[1])[None, :], targets[:, None]
+    if name == "correct":
+        own = ops.take_along_axis(logits, targets, axis=1)
+        return ~ops.any(ops.where(classes < targets, logits >= own, logits > own), axis=1)
+    own = ops.take_along_axis(probabilities, targets, axis=1)[:, 0]
+    others = ops.where(classes == targets, 0.0, probabilities)
+    if name == "confidence":
+        return own
+    if name == "softmax_margin":
+        return own - ops.max(others, axis=1)
+    if name == "error_norm":
+        return ops.sqrt(ops.sum(ops.square(others), axis=1) + ops.square(1 - own))
+    raise ValueError(f"scores: they need {name!r}, which this version cannot measure")
 
 
 def _two_dimensional(logits: Any) -> Any:
