@@ -174,6 +174,9 @@ def fit(
     The first batch of an unfitted classifier cannot be measured (see `partial_fit`): its samples have one measurement
     less than the others, and none where `epochs` is 1.
 
+    Each epoch is told to the calculator as it ends, for the scores that are defined by epochs. The probabilities that
+    such scores take are the softmax of `logits`: of a classifier that has only ``predict_proba`` they are its own.
+
     Parameters
     ----------
     estimator : classifier
@@ -231,6 +234,7 @@ def fit(
             for rows in np.array_split(generator.permutation(len(labels)), -(-len(labels) // batch_size)):
                 batch = X[rows] if augment is None else augment(X[rows], generator)
                 _learn(estimator, batch, labels[rows], targets[rows], calculator, ids[rows], known)
+            calculator.end_epoch()
             if on_epoch is not None:
                 on_epoch(epoch)
     return estimator

@@ -327,6 +327,32 @@ def test_epochs_are_told_as_they_end(calculator):
     assert told == [(1, 5), (2, 11), (3, 17)]
 
 
+@pytest.mark.parametrize("batch_size", [13, 20, 40])  # with 40 nothing at all is measured in the first epoch
+def test_epochs_are_told_to_the_scores(tmp_path, batch_size):
+    X, y = blobs(40)
+    scored = {row: [] for row in range(40)}
+
+    class Recorded(SGDClassifier):
+        def decision_function(self, X):
+            scores = super().decision_function(X)
+            for row, right in zip(X[:, -1].astype(int), scores.argmax(axis=1) == y[X[:, -1].astype(int)], strict=True):
+                scored[row].append(float(right))
+            return scores
+
+    X = np.column_stack([X, np.arange(40)])
+    calculator = AUMCalculator(tmp_path, scores=["correctness", "forgetting"], noise_posterior=True)
+    fit(
+        Recorded(eta0=1e-6, learning_rate="constant", random_state=0), X, y, calculator, epochs=4, batch_size=batch_size
+    )
+    epochs = [len(scored[row]) for row in calculator.totals.sample_ids]
+    assert set(epochs) == ({3} if batch_size == 40 else {3, 4})
+    assert calculator.totals.counts.tolist() == calculator.scores._kept["epochs"].values.tolist() == epochs
+    assert calculator.scores.describe()["epochs"] == max(epochs)
+    wanted = [np.mean(scored[row]) for row in calculator.totals.sample_ids]
+    np.testing.assert_allclose(calculator.scores["correctness"], wanted)
+    assert np.isfinite(calculator.noise_posterior().probabilities).all()
+
+
 def test_ctrl_c_stops_a_network_that_is_just_learning(calculator, monkeypatch):
     X, y = blobs()
     learn, calls = MLPClassifier._backprop, []
