@@ -20,13 +20,23 @@ import pages
 from flax import linen
 from speed import cpu
 
-from aum.jax import AUMState, init, update
+from aum.jax import AUMState, init, init_epoch, update, update_epoch
+from aum_core import Scores
+from aum_core.score_kinds import MARGIN_OF_MEAN, SCORES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 BATCH_SIZE = 256
 NUM_BATCHES = 8
+SCORED_SAMPLES = 60_000
+SCORED: dict[str, dict[str, Any]] = {
+    "correctness": {"names": ["correctness"]},
+    "confidence": {"names": ["confidence"]},
+    "all seven of a few numbers a sample": {"names": SCORES},
+    "noise posterior": {"noise_posterior": True},
+    "all": {"names": [*SCORES, MARGIN_OF_MEAN], "noise_posterior": True},
+}
 
 
 class Side:
@@ -92,6 +102,22 @@ def update_table(groups: int, sizes: list[int]) -> list[str]:
     return lines
 
 
+def scores_table(groups: int) -> list[str]:
+    """Microseconds of an `update_epoch` alone, for what is asked for, and megabytes of the state."""
+    lines = ["| C | scores | the update | state |", "|---:|---|---:|---:|"]
+    for num_classes in (10, 100, 1000):
+        batches = batches_of(SCORED_SAMPLES, num_classes, repeats=False)
+        states = {name: init_epoch(SCORED_SAMPLES, num_classes, Scores(**options)) for name, options in SCORED.items()}
+        bytes_of = {name: sum(leaf.nbytes for leaf in jax.tree.leaves(state)) for name, state in states.items()}
+        bytes_of = {"the AUM alone": sum(leaf.nbytes for leaf in jax.tree.leaves(init(SCORED_SAMPLES))), **bytes_of}
+        sides = [Side(step, init(SCORED_SAMPLES), batches, calls=20) for step in (untracked, update)]
+        sides += [Side(update_epoch, state, batches, calls=20) for state in states.values()]
+        without, *others = (seconds * 1e6 for seconds in medians(sides, groups))
+        for (name, size), micro in zip(bytes_of.items(), others, strict=True):
+            lines.append(f"| {num_classes:,} | {name} | {micro - without:,.0f} µs | {size / 1e6:,.1f} MB |")
+    return lines
+
+
 class Network(linen.Module):
     """Two convolutions and a linear layer."""
 
@@ -148,17 +174,24 @@ def main() -> None:
     parser.add_argument("--training-groups", type=int, default=25, help="of 4 calls each")
     parser.add_argument("--samples", type=int, nargs="+", default=[10_000, 1_280_000, 10_000_000], metavar="N")
     parser.add_argument("--images", type=int, nargs="+", default=[8, 28], metavar="PIXELS", help="width and height")
+    parser.add_argument("--scores", action="store_true", help="the other scores instead of the AUM alone")
     parser.add_argument("--write", action="store_true", help="put the tables into docs/jax.md")
     arguments = parser.parse_args()
     settings = (
         f"JAX {jax.__version__}, Flax {flax.__version__}; {cpu()}, {jax.device_count()} CPU device; B={BATCH_SIZE}, "
-        f"float32, donated; medians of {arguments.groups} groups of 20 calls, in training of "
-        f"{arguments.training_groups} groups of 4."
+        f"float32, donated; medians of {arguments.groups} groups of 20 calls"
     )
+    if arguments.scores:
+        text = "\n".join([f"{settings}; N={SCORED_SAMPLES:,}.", "", *scores_table(arguments.groups)])
+        print(text)
+        if arguments.write:
+            pages.write("jax.md", text, "measured: scores")
+        return
     tables = {
         "The update alone": update_table(arguments.groups, arguments.samples),
         "A training step": training_table(arguments.training_groups, arguments.images),
     }
+    settings += f", in training of {arguments.training_groups} groups of 4."
     text = "\n\n".join([settings, *(f"## {title}\n\n" + "\n".join(lines) for title, lines in tables.items())])
     print(text)
     if arguments.write:

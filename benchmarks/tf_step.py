@@ -18,15 +18,25 @@ import numpy as np
 import pages
 import tensorflow as tf
 
-from aum.tf import AUMState
+from aum.tf import AUMState, EpochState
+from aum_core import Scores
+from aum_core.score_kinds import MARGIN_OF_MEAN, SCORES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 NUM_FEATURES = 64
+SCORED_SAMPLES = 60_000
+SCORED: dict[str, dict[str, Any]] = {
+    "correctness": {"names": ["correctness"]},
+    "confidence": {"names": ["confidence"]},
+    "all seven of a few numbers a sample": {"names": SCORES},
+    "noise posterior": {"noise_posterior": True},
+    "all": {"names": [*SCORES, MARGIN_OF_MEAN], "noise_posterior": True},
+}
 
 
-def make_step(num_classes: int, jit_compile: bool, state: AUMState | None) -> Callable[..., Any]:
+def make_step(num_classes: int, jit_compile: bool, state: AUMState | EpochState | None) -> Callable[..., Any]:
     """A training step of a linear model; measured where there is a state."""
     weights = tf.Variable(tf.zeros([NUM_FEATURES, num_classes]))
 
@@ -56,7 +66,7 @@ def seconds_per_step(step: Callable[..., Any], batch: tuple[Any, ...], seconds: 
 
 
 def measure(
-    num_samples: int, num_classes: int, jit_compile: bool, options: argparse.Namespace
+    state: AUMState | EpochState, num_classes: int, jit_compile: bool, options: argparse.Namespace
 ) -> tuple[float, float, float]:
     """Milliseconds of a step without and with the update (best rounds), and the median difference of the rounds."""
     generator = np.random.default_rng(0)
@@ -64,9 +74,9 @@ def measure(
     batch = (
         tf.constant(generator.standard_normal((batch_size, NUM_FEATURES), np.float32)),
         tf.constant(generator.integers(0, num_classes, batch_size)),
-        tf.constant(generator.integers(0, num_samples, batch_size)),
+        tf.constant(generator.integers(0, state.num_samples, batch_size)),
     )
-    steps = [make_step(num_classes, jit_compile, state) for state in (None, AUMState(num_samples))]
+    steps = [make_step(num_classes, jit_compile, state) for state in (None, state)]
     for step in steps:
         step(*batch)
     plain, tracked = zip(
@@ -77,6 +87,20 @@ def measure(
     return min(plain), min(tracked), added
 
 
+def scores_table(options: argparse.Namespace) -> list[str]:
+    """What `EpochState.update` adds to a step, for what is asked for, and megabytes of the state."""
+    lines = ["| jit_compile | C | scores | median difference | state |", "|---|---:|---|---:|---:|"]
+    for jit_compile, num_classes in product((False, True), (10, 100, 1000)):
+        states: dict[str, AUMState | EpochState] = {"the AUM alone": AUMState(SCORED_SAMPLES)}
+        states |= {name: EpochState(SCORED_SAMPLES, num_classes, Scores(**kept)) for name, kept in SCORED.items()}
+        for name, state in states.items():
+            print(f"{name} C={num_classes} jit_compile={jit_compile}", file=sys.stderr)
+            added = measure(state, num_classes, jit_compile, options)[2]
+            size = sum(each.dtype.size * each.shape.num_elements() for each in state.variables) / 1e6
+            lines.append(f"| {jit_compile} | {num_classes:,} | {name} | {added:.3f} ms | {size:,.1f} MB |")
+    return lines
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -85,6 +109,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, nargs="+", default=[10_000, 1_280_000, 10_000_000], metavar="N")
     parser.add_argument("--classes", type=int, nargs="+", default=[10, 1000], metavar="C")
     parser.add_argument("--batch-size", type=int, default=256, metavar="B")
+    parser.add_argument("--scores", action="store_true", help="the other scores instead of the AUM alone")
     parser.add_argument("--write", action="store_true", help="put the table into docs/tensorflow.md")
     options = parser.parse_args()
 
@@ -92,6 +117,13 @@ def main() -> None:
     tf.config.threading.set_inter_op_parallelism_threads(1)
     how = f"Python {platform.python_version()}, TensorFlow {tf.__version__}; one thread, B={options.batch_size}"
     rounds = f"Best of {options.rounds} rounds of {options.seconds:g} s, and the median of the rounds' differences"
+    if options.scores:
+        rounds = f"the median difference of {options.rounds} rounds of {options.seconds:g} s"
+        text = "\n".join([f"{how}, N={SCORED_SAMPLES:,}; {rounds}.", "", *scores_table(options)])
+        print(text)
+        if options.write:
+            pages.write("tensorflow.md", text, "measured: scores")
+        return
     lines = [
         f"{how}. {rounds}.",
         "",
@@ -100,7 +132,7 @@ def main() -> None:
     ]
     for jit_compile, num_classes, num_samples in product((False, True), options.classes, options.samples):
         print(f"N={num_samples} C={num_classes} jit_compile={jit_compile}", file=sys.stderr)
-        plain, tracked, added = measure(num_samples, num_classes, jit_compile, options)
+        plain, tracked, added = measure(AUMState(num_samples), num_classes, jit_compile, options)
         row = [str(jit_compile), f"{num_classes:,}", f"{num_samples:,}", f"{plain:.3f} ms", f"{tracked:.3f} ms"]
         lines.append("| " + " | ".join([*row, f"{tracked - plain:.3f} ms", f"{added:.3f} ms"]) + " |")
     text = "\n".join(lines)
