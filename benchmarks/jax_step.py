@@ -34,8 +34,8 @@ SCORED: dict[str, dict[str, Any]] = {
     "correctness": {"names": ["correctness"]},
     "confidence": {"names": ["confidence"]},
     "all seven of a few numbers a sample": {"names": SCORES},
-    "noise posterior": {"noise_posterior": True},
-    "all": {"names": [*SCORES, MARGIN_OF_MEAN], "noise_posterior": True},
+    "noise posterior": {"noise_posterior": "judged"},
+    "all": {"names": [*SCORES, MARGIN_OF_MEAN], "noise_posterior": "judged"},
 }
 
 

@@ -31,8 +31,8 @@ SCORED: dict[str, dict[str, Any]] = {
     "correctness": {"names": ["correctness"]},
     "confidence": {"names": ["confidence"]},
     "all seven of a few numbers a sample": {"names": SCORES},
-    "noise posterior": {"noise_posterior": True},
-    "all": {"names": [*SCORES, MARGIN_OF_MEAN], "noise_posterior": True},
+    "noise posterior": {"noise_posterior": "judged"},
+    "all": {"names": [*SCORES, MARGIN_OF_MEAN], "noise_posterior": "judged"},
 }
 
 
@@ -109,7 +109,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, nargs="+", default=[10_000, 1_280_000, 10_000_000], metavar="N")
     parser.add_argument("--classes", type=int, nargs="+", default=[10, 1000], metavar="C")
     parser.add_argument("--batch-size", type=int, default=256, metavar="B")
-    parser.add_argument("--scores", action="store_true", help="the other scores instead of the AUM alone")
+    parser.add_argument("--scores", action="store_true", help="of the other scores instead; printed only")
     parser.add_argument("--write", action="store_true", help="put the table into docs/tensorflow.md")
     options = parser.parse_args()
 

@@ -135,9 +135,11 @@ class Course:
             ids = np.concatenate([rows, rows[:2]])
             yield self.logits[epoch, ids], self.targets[ids], ids.astype(np.int32)
 
-    def measured_by_engine(self, folder: Any, scores: Any = scores, epochs: Any = None) -> aum_core.AUMCalculator:
+    def measured_by_engine(
+        self, folder: Any, scores: Any = scores, epochs: Any = None, **options: Any
+    ) -> aum_core.AUMCalculator:
         """The engine's calculator with these scores and the noise posterior, after these epochs."""
-        calculator = aum_core.AUMCalculator(folder, scores=scores, noise_posterior=True)
+        calculator = aum_core.AUMCalculator(folder, scores=scores, noise_posterior=True, **options)
         for epoch in range(self.num_epochs) if epochs is None else epochs:
             for batch in self.epoch(epoch):
                 calculator.accumulate(*batch)
@@ -159,7 +161,7 @@ class Course:
         np.testing.assert_array_equal(mine.suggested[rows], theirs.suggested)
         np.testing.assert_allclose(mine.transition, theirs.transition, atol=1e-4)
         told, wanted = found.scores.describe(), expected.scores.describe()
-        assert told["softmax_window"].pop("early_noise") == pytest.approx(wanted["softmax_window"].pop("early_noise"))
+        assert told["belief_window"].pop("early_noise") == pytest.approx(wanted["belief_window"].pop("early_noise"))
         assert told == wanted
 
 

@@ -34,7 +34,9 @@ if TYPE_CHECKING:
 __all__ = ["EpochState", "init_epoch", "to_epoch_sums", "update_epoch"]
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["margins", "labels", "columns", "softmax"], meta_fields=[])
+@partial(
+    jax.tree_util.register_dataclass, data_fields=["margins", "labels", "columns", "softmax", "logits"], meta_fields=[]
+)
 @dataclass(frozen=True)
 class EpochState:
     """What one epoch has brought so far, by sample, on the device. Made by `init_epoch`.
@@ -47,14 +49,15 @@ class EpochState:
         The given label of each sample; -1 where it has not been measured.
     columns : dict of str to Array of shape (N,), float32 (float64 where x64 is on)
         Sums of what the scores need beside the margin.
-    softmax : Array of shape (N, C), float32, or None
-        Sums of the softmax, where the scores need all of it.
+    softmax, logits : Array of shape (N, C), float32, or None
+        Sums of the softmax and of the logits, where the scores need all of them.
     """
 
     margins: AUMState
     labels: jax.Array
     columns: dict[str, jax.Array]
     softmax: jax.Array | None
+    logits: jax.Array | None
 
 
 def init_epoch(num_samples: int, num_classes: int, scores: Scores) -> EpochState:
@@ -74,7 +77,7 @@ def init_epoch(num_samples: int, num_classes: int, scores: Scores) -> EpochState
     Returns
     -------
     EpochState
-        16 bytes a sample, 4 for each column, and 4 C where the softmax is summed up.
+        16 bytes a sample, 4 for each column, and 4 C each where softmax and logits are summed up.
 
     Examples
     --------
@@ -87,11 +90,13 @@ def init_epoch(num_samples: int, num_classes: int, scores: Scores) -> EpochState
     if size < 2:
         raise ValueError(f"num_classes: {size}, want at least 2")
     margins = init(num_samples)
+    shape = len(margins.count), size
     return EpochState(
         margins=margins,
         labels=jnp.full(len(margins.count), -1, jnp.int32),
         columns={name: jnp.zeros(len(margins.count), float) for name in scores.needs if name != "margin"},
-        softmax=jnp.zeros((len(margins.count), size), jnp.float32) if scores.need_softmax_sums else None,
+        softmax=jnp.zeros(shape, jnp.float32) if scores.need_softmax_sums else None,
+        logits=jnp.zeros(shape, jnp.float32) if scores.need_logits_sums else None,
     )
 
 
@@ -100,13 +105,13 @@ def update_epoch(
 ) -> EpochState:
     """Measure a batch into the state of an epoch: as `update`, with what the other scores need.
 
-    O(B), whatever N, where the state is donated; O(B C) where the softmax is summed up.
+    O(B), whatever N, where the state is donated; O(B C) where softmax or logits are summed up.
 
     Parameters
     ----------
     state : EpochState
     logits, targets, sample_ids, where, axis_name
-        As in `update`. Where the softmax is summed up, it travels over `axis_name` too.
+        As in `update`. Where softmax or logits are summed up, they travel over `axis_name` too.
 
     Returns
     -------
@@ -128,11 +133,9 @@ def update_epoch(
     """
     state = jax.tree.map(jnp.asarray, state)
     check_count(state.margins.count)
-    num_classes = jnp.shape(logits)[-1:]
-    if state.softmax is not None and num_classes != state.softmax.shape[1:]:
-        raise ValueError(
-            f"logits: shape {jnp.shape(logits)}, want (B, {state.softmax.shape[1]}), as init_epoch was told"
-        )
+    for sums in (state.softmax, state.logits):
+        if sums is not None and jnp.shape(logits)[-1:] != sums.shape[1:]:
+            raise ValueError(f"logits: shape {jnp.shape(logits)}, want (B, {sums.shape[1]}), as init_epoch was told")
     after: EpochState = on_batch(
         partial(_add_batch, axis_name=axis_name), state, logits, targets, sample_ids, where=where
     )
@@ -177,7 +180,9 @@ def to_epoch_sums(state: EpochState) -> EpochSums:
     left_out = left_out_of(margins, "update_epoch")
     sums = {name: column.astype(np.float64) for name, column in host.columns.items()}
     sums["margin"] = margins.total.astype(np.float64) + margins.compensation
-    return EpochSums(margins.count.astype(np.int64), sums, host.labels.astype(np.int64), host.softmax, left_out)
+    return EpochSums(
+        margins.count.astype(np.int64), sums, host.labels.astype(np.int64), host.softmax, host.logits, left_out
+    )
 
 
 def _add_batch(
@@ -191,6 +196,7 @@ def _add_batch(
         "labels": targets.astype(jnp.int32),
         "columns": {name: _column(name, logits, targets, probabilities).astype(dtype) for name in state.columns},
         "softmax": None if state.softmax is None else probabilities.astype(jnp.float32),
+        "logits": None if state.logits is None else logits.astype(jnp.float32),
     }
     if axis_name is not None:
         batch, left_out = of_all_devices(batch, left_out, axis_name)
@@ -204,6 +210,7 @@ def _add_batch(
         labels=state.labels.at[rows].set(batch["labels"], mode="drop"),
         columns=jax.tree.map(add, state.columns, batch["columns"]),
         softmax=None if state.softmax is None else add(state.softmax, batch["softmax"]),
+        logits=None if state.logits is None else add(state.logits, batch["logits"]),
     )
 
 

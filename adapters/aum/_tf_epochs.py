@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,8 +48,8 @@ class EpochState(Sums):
         Sum of the targets, which over `count` is the given label: replicas can add up sums alone.
     columns : tf.Variable of shape (N, D), float64
         Sums of what the scores need beside the margin; where they need it.
-    softmax : tf.Variable of shape (N, C), float32
-        Sums of the softmax; where the scores need all of it.
+    softmax, logits : tf.Variable of shape (N, C), float32
+        Sums of the softmax and of the logits; where the scores need all of them.
 
     Examples
     --------
@@ -68,6 +69,7 @@ class EpochState(Sums):
     target: tf.Variable
     columns: tf.Variable
     softmax: tf.Variable
+    logits: tf.Variable
 
     def __init__(self, num_samples: int, num_classes: int, scores: Scores, name: str | None = None) -> None:
         size = operator.index(num_classes)
@@ -75,21 +77,20 @@ class EpochState(Sums):
             raise ValueError(f"num_classes: {size}, want at least 2")
         self._needs = tuple(each for each in scores.needs if each != "margin")
         self._num_classes = size
-        self._has_softmax = scores.need_softmax_sums
         # not the scores themselves, a mapping of which tf.Module would look at all values
-        self._still_need_softmax: Callable[[], bool] = lambda: scores.need_softmax_sums
+        self._matrices: Callable[[], list[str]] = partial(_needed_matrices, scores)
+        self._has_matrices = tuple(self._matrices())
         variables: dict[str, tuple[tuple[int, ...], Any]] = {"target": ((num_samples,), tf.int64)}
         if self._needs:
             variables["columns"] = (num_samples, len(self._needs)), tf.float64
-        if self._has_softmax:
-            variables["softmax"] = (num_samples, size), tf.float32
+        variables |= dict.fromkeys(self._has_matrices, ((num_samples, size), tf.float32))
         super().__init__(num_samples, variables, name)
         self._zero = self.on_all_replicas(self._zero_replica)
 
     def update(self, logits: Any, targets: Any, sample_ids: Any, where: Any = None) -> None:
         """Measure a batch; call it with the logits of the training forward pass. All as in `AUMState.update`.
 
-        O(B) beside the work on the logits, whatever N is; O(B C) where the softmax is summed up.
+        O(B) beside the work on the logits, whatever N is; O(B C) where softmax or logits are summed up.
 
         Parameters
         ----------
@@ -110,13 +111,15 @@ class EpochState(Sums):
         batch = counted_batch(self.num_samples, *checked)
         self.add_margins(batch)
         self.add(self.target, batch, batch.targets)
-        needs_softmax = self._has_softmax or any(name in OF_SOFTMAX for name in self._needs)
+        needs_softmax = "softmax" in self._has_matrices or any(name in OF_SOFTMAX for name in self._needs)
         probabilities = tf.nn.softmax(batch.logits) if needs_softmax else None
         if self._needs:
             columns = [tf.cast(_column(name, batch, probabilities), tf.float64) for name in self._needs]
             self.add(self.columns, batch, tf.stack(columns, axis=1))
-        if self._has_softmax:
+        if "softmax" in self._has_matrices:
             self.add(self.softmax, batch, probabilities)
+        if "logits" in self._has_matrices:
+            self.add(self.logits, batch, batch.logits)
 
     def end_epoch(self) -> EpochSums:
         """Bring the epoch home, for `AUMCalculator.add_epoch`, and begin the next with zeros.
@@ -124,8 +127,8 @@ class EpochState(Sums):
         Returns
         -------
         EpochSums
-            Its `left_out` counts what was left out, and a RuntimeWarning tells. Its `softmax` is None once the scores
-            need no more of it.
+            Its `left_out` counts what was left out, and a RuntimeWarning tells. Its `softmax` and `logits` are None
+            once the scores need no more of them.
 
         Raises
         ------
@@ -138,8 +141,8 @@ class EpochState(Sums):
         sums = {"margin": self.total.numpy()}
         if self._needs:
             sums |= dict(zip(self._needs, self.columns.numpy().T, strict=True))
-        softmax = self.softmax.numpy() if self._has_softmax and self._still_need_softmax() else None
-        epoch = EpochSums(count, sums, _labels(self.target.numpy(), count), softmax, left_out)
+        matrices = {each: getattr(self, each).numpy() for each in self._matrices()}
+        epoch = EpochSums(count, sums, _labels(self.target.numpy(), count), left_out=left_out, **matrices)
         self._zero()
         return epoch
 
@@ -147,6 +150,11 @@ class EpochState(Sums):
         for name in self._names:
             variable = getattr(self, name)
             variable.assign(tf.zeros(variable.shape, variable.dtype))
+
+
+def _needed_matrices(scores: Scores) -> list[str]:
+    """Which of the sums of (N, C) numbers are needed of the next epoch: never more than of the one before."""
+    return [name for name in ("softmax", "logits") if getattr(scores, f"need_{name}_sums")]
 
 
 def _labels(target: np.ndarray[Any, Any], count: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -32,7 +32,7 @@ def measured(calculator, course, step=STEP, begin=lambda state: state):
 
 def test_all_scores_and_the_posterior_are_the_engines(calculator, course, tmp_path):
     expected = course.measured_by_engine(tmp_path)
-    assert expected.scores.describe()["softmax_window"]["closed"]
+    assert expected.scores.describe()["belief_window"]["closed"]
     course.assert_same(measured(calculator, course), expected)
 
 
@@ -54,17 +54,18 @@ def test_each_score_alone(course, tmp_path):
         course.assert_same(calculator, course.measured_by_engine(tmp_path, [name]))
 
 
-def test_the_softmax_is_left_away_once_the_window_has_closed(course, tmp_path):
-    calculator = AUMCalculator(tmp_path, noise_posterior=True)
-    sizes = []
+@pytest.mark.parametrize(("model", "softmax", "logits"), [("judged", 3, 5), ("classes", 5, 0)])
+def test_what_the_posterior_needs_no_more_is_left_away(course, tmp_path, model, softmax, logits):
+    calculator = AUMCalculator(tmp_path, noise_posterior=True, posterior_model=model)
+    there = []
     for epoch in range(course.num_epochs):
         state = init_epoch(course.size, course.num_classes, calculator.scores)
-        sizes.append(None if state.softmax is None else state.softmax.shape)
+        there.append((state.softmax is not None, state.logits is not None))
         for batch in course.epoch(epoch):
             state = STEP(state, *batch)
         calculator.add_epoch(to_epoch_sums(state))
-    assert sizes == [(course.size, course.num_classes)] * 5 + [None]
-    course.assert_same(calculator, course.measured_by_engine(tmp_path, ()))
+    assert there == [(epoch < softmax, epoch < logits) for epoch in range(course.num_epochs)]
+    course.assert_same(calculator, course.measured_by_engine(tmp_path, (), posterior_model=model))
 
 
 def test_a_state_of_zeros_begins_an_epoch_without_compiling_anew(calculator, course, tmp_path):
@@ -106,7 +107,7 @@ def test_shard_map_gathers_the_batch_into_a_replicated_state(calculator, course,
 
 def test_what_nobody_asked_for_is_neither_kept_nor_compiled():
     state = init_epoch(3, 3, Scores(["correctness", "bounded_aum"]))
-    assert (list(state.columns), state.softmax) == (["correct"], None)
+    assert (list(state.columns), state.softmax, state.logits) == (["correct"], None, None)
     compiled = STEP.lower(state, LOGITS, jnp.array([0, 2, 2]), jnp.arange(3)).compile()
     assert "exponential" not in compiled.as_text()
     with_softmax = init_epoch(3, 3, Scores(["confidence"]))
@@ -114,7 +115,7 @@ def test_what_nobody_asked_for_is_neither_kept_nor_compiled():
 
 
 def test_a_donated_state_is_updated_in_place():
-    state = init_epoch(50_000, 3, Scores(["el2n"], noise_posterior=True))
+    state = init_epoch(50_000, 3, Scores(["el2n"], noise_posterior="judged"))
     state = STEP(state, LOGITS, jnp.array([0, 2, 2]), jnp.arange(3))
     before = state.softmax.unsafe_buffer_pointer()
     state = STEP(state, LOGITS, jnp.array([0, 2, 2]), jnp.arange(3))
@@ -126,7 +127,7 @@ def test_a_donated_state_is_updated_in_place():
 def test_what_does_not_count_is_left_out_of_every_column():
     logits = np.float32([[2, 0], [np.nan, 0], [2, 0], [2, 0], [2, 0], [0, np.inf]])
     state = STEP(
-        init_epoch(3, 2, Scores(["confidence"], noise_posterior=True)),
+        init_epoch(3, 2, Scores(["confidence"], noise_posterior="judged")),
         logits,
         jnp.array([0, 0, 0, 2, 0, 0]),
         jnp.array([2, 1, -1, 1, 0, 1]),
@@ -160,7 +161,7 @@ def test_half_logits_are_measured_in_float32():
 
 
 def test_what_does_not_fit_is_refused():
-    scores = Scores(noise_posterior=True)
+    scores = Scores(noise_posterior="judged")
     state = init_epoch(3, 3, scores)
     with pytest.raises(ValueError, match="num_classes: 1, want at least 2"):
         init_epoch(3, 1, scores)

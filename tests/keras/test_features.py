@@ -576,7 +576,7 @@ def test_scores_and_posterior(course, all_scores, tmp_path):
     assert [len(each) for each in lines.values()] == [1 + course.size] * 2
     assert len((tmp_path / "transition.csv").read_text().splitlines()) == 1 + course.num_classes
     run = json.loads((tmp_path / "run.json").read_text())
-    assert run["scores"]["softmax_window"]["epochs"] == 4
+    assert run["scores"]["belief_window"]["epochs"] == 4
     assert (run["options"]["noise_posterior"], run["options"]["num_samples"]) == (True, course.size)
     assert run["framework"] == f"keras on {BACKEND}"
 
@@ -605,7 +605,7 @@ def test_resuming_with_other_scores_is_refused(course, tmp_path):
     with pytest.raises(ValueError, match=r"scores: .*before_epoch1_scores.npz is not there, .* begun without them"):
         fit_with(2, 1, scores=["el2n"])
     fit_with(1, scores=["el2n"])
-    with pytest.raises(ValueError, match=r"it has scores=\['el2n'\], noise_posterior=False, want \['el2n'\], True"):
+    with pytest.raises(ValueError, match=r"it has scores=\['el2n'\], posterior_model=None, want \['el2n'\], 'judged'"):
         fit_with(2, 1, scores=["el2n"], noise_posterior=True)
 
 

@@ -36,7 +36,7 @@ def test_all_scores_and_the_posterior_are_the_engines(mode, calculator, course, 
         measure(state, course, epoch, step)
         calculator.add_epoch(state.end_epoch())
     expected = course.measured_by_engine(tmp_path)
-    assert expected.scores.describe()["softmax_window"]["closed"]
+    assert expected.scores.describe()["belief_window"]["closed"]
     course.assert_same(calculator, expected)
 
 
@@ -50,22 +50,24 @@ def test_each_score_alone(course, tmp_path):
         course.assert_same(calculator, course.measured_by_engine(tmp_path, [name]))
 
 
-def test_the_softmax_stays_where_it_is_once_the_window_has_closed(course, tmp_path):
-    calculator = AUMCalculator(tmp_path, noise_posterior=True)
+@pytest.mark.parametrize(("model", "softmax", "logits"), [("judged", 3, 5), ("classes", 5, 0)])
+def test_what_the_posterior_needs_no_more_stays_where_it_is(course, tmp_path, model, softmax, logits):
+    calculator = AUMCalculator(tmp_path, noise_posterior=True, posterior_model=model)
     state, came_home = state_of(course, calculator), []
     for epoch in range(course.num_epochs):
         measure(state, course, epoch)
         sums = state.end_epoch()
-        came_home.append(sums.softmax is not None)
+        came_home.append((sums.softmax is not None, sums.logits is not None))
         calculator.add_epoch(sums)
-    assert came_home == [True] * 5 + [False]
-    course.assert_same(calculator, course.measured_by_engine(tmp_path, ()))
+    assert came_home == [(epoch < softmax, epoch < logits) for epoch in range(course.num_epochs)]
+    course.assert_same(calculator, course.measured_by_engine(tmp_path, (), posterior_model=model))
 
 
 def test_what_nobody_asked_for_has_no_variable_and_no_part_in_the_step():
     state = EpochState(3, 3, Scores(["correctness", "bounded_aum"]))
     assert state.columns.shape == (3, 1)
     assert not hasattr(state, "softmax")
+    assert not hasattr(state, "logits")
     assert not hasattr(EpochState(3, 3, Scores()), "columns")
     batch = tf.constant(np.eye(3, dtype=np.float32)), tf.constant([0, 1, 2]), tf.constant([0, 1, 2])
     for name, is_there in (("correctness", False), ("confidence", True)):
@@ -76,7 +78,7 @@ def test_what_nobody_asked_for_has_no_variable_and_no_part_in_the_step():
 
 @pytest.mark.parametrize("mode", MODES)
 def test_what_does_not_count_is_left_out_of_every_column(mode):
-    state = EpochState(3, 2, Scores(["confidence"], noise_posterior=True))
+    state = EpochState(3, 2, Scores(["confidence"], noise_posterior="judged"))
     logits = np.float32([[2, 0], [np.nan, 0], [2, 0], [2, 0], [2, 0], [0, np.inf]])
     batch = logits, [0, 0, 0, 2, 0, 0], [2, 1, -1, 1, 0, 1], [True, True, True, True, False, True]
     MODES[mode](state.update)(*map(tf.constant, batch))
@@ -117,7 +119,7 @@ def test_a_checkpoint_of_other_scores_is_refused(tmp_path):
     state = EpochState(3, 2, Scores(["confidence"]))
     state.update(tf.constant([[2.0, 1.0]]), tf.constant([0]), tf.constant([1]))
     path = tf.train.Checkpoint(aum=state).save(tmp_path / "checkpoint")
-    for other in (EpochState(3, 2, Scores(["confidence", "el2n"])), EpochState(3, 2, Scores(noise_posterior=True))):
+    for other in (EpochState(3, 2, Scores(["confidence", "el2n"])), EpochState(3, 2, Scores(noise_posterior="judged"))):
         with pytest.raises(ValueError, match=r"checkpoint: it has sums of shapes .* the same scores and classes"):
             tf.train.Checkpoint(aum=other).restore(path)
         assert not other.count.numpy().any()
@@ -147,7 +149,7 @@ def test_what_does_not_fit_is_refused():
 
 def test_a_model_that_holds_a_state_can_be_exported(tmp_path):
     model = tf.Module()
-    model.weight, model.aum = tf.Variable(2.0), EpochState(3, 2, Scores(["confidence"], noise_posterior=True))
+    model.weight, model.aum = tf.Variable(2.0), EpochState(3, 2, Scores(["confidence"], noise_posterior="judged"))
     model.double = tf.function(lambda x: x * model.weight, input_signature=[tf.TensorSpec([], tf.float32)])
     assert not model.trainable_variables[1:]
     tf.saved_model.save(model, tmp_path)

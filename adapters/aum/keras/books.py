@@ -127,10 +127,10 @@ def _loaded(scoring: AUMCalculator, path: Path) -> AUMCalculator:
         )
     loaded = type(scoring).load(path, path.parent)
     found, wanted = loaded.scores, scoring.scores
-    if (found.names, found.keeps_posterior) != (wanted.names, wanted.keeps_posterior):
+    if (found.names, found.posterior_model) != (wanted.names, wanted.posterior_model):
         raise ValueError(
-            f"{path}: it has scores={list(found.names)}, noise_posterior={found.keeps_posterior}, want "
-            f"{list(wanted.names)}, {wanted.keeps_posterior}; resume with the same, or begin in another save_dir"
+            f"{path}: it has scores={list(found.names)}, posterior_model={found.posterior_model!r}, want "
+            f"{list(wanted.names)}, {wanted.posterior_model!r}; resume with the same, or begin in another save_dir"
         )
     return loaded
 

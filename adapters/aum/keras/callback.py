@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from aum_core.belief_window import PosteriorModel
     from aum_core.calculator import KeepPosterior
     from aum_core.sample_index import SampleId
 
@@ -67,8 +68,10 @@ class AUMCallback(keras.callbacks.Callback):
         Other scores to keep, as `aum_core.AUMCalculator` has them; they come into ``scores.csv`` beside the ranking.
     noise_posterior : bool or "on_disk", default False
         Whether to estimate how likely each label is wrong, into ``noise_posterior.csv`` and ``transition.csv``. It
-        takes 4 bytes for each sample and class on the device, 8 on the host, and 8 in each of the two files from which
+        takes 8 bytes for each sample and class on the device, 8 on the host, and 8 in each of the two files from which
         a fit resumes.
+    posterior_model : {"judged", "classes"}, default "judged"
+        As `aum_core.AUMCalculator` has it.
     num_classes : int, optional
         C, where the noise posterior or ``margin_of_mean_softmax`` needs it and a subclassed model does not tell.
 
@@ -113,6 +116,7 @@ class AUMCallback(keras.callbacks.Callback):
         output_layer: keras.layers.Layer | None = None,
         scores: Iterable[str] = (),
         noise_posterior: KeepPosterior = False,
+        posterior_model: PosteriorModel = "judged",
         num_classes: int | None = None,
     ) -> None:
         super().__init__()
@@ -120,7 +124,7 @@ class AUMCallback(keras.callbacks.Callback):
             raise ValueError(
                 f"start_epoch, stop_epoch: {start_epoch}, {stop_epoch}, want 0 <= start_epoch < stop_epoch"
             )
-        self._books = Books(num_samples, sample_ids, _scoring(save_dir, scores, noise_posterior))
+        self._books = Books(num_samples, sample_ids, _scoring(save_dir, scores, noise_posterior, posterior_model))
         self._given, self._save_dir, self._num_samples, self._num_classes = model, save_dir, num_samples, num_classes
         self._start_epoch, self._stop_epoch = start_epoch, stop_epoch
         self._from_logits, self._output_layer = from_logits, output_layer
@@ -232,15 +236,15 @@ class AUMCallback(keras.callbacks.Callback):
         if self._books.scoring is None:
             return MarginSums(self._num_samples)
         scores = self._books.scoring.scores
-        num_classes = (self._num_classes or find_num_classes(model)) if scores.need_softmax_sums else None
+        needs_classes = scores.need_softmax_sums or scores.need_logits_sums
+        num_classes = (self._num_classes or find_num_classes(model)) if needs_classes else None
         return MarginSums(self._num_samples, scores, num_classes)
 
     def _epoch(self, sums: np.ndarray[Any, Any], counts: np.ndarray[Any, Any]) -> aum_core.EpochSums | None:
         """What the other scores want of an epoch."""
         if self._books.scoring is None:
             return None
-        with_softmax = self._books.scoring.scores.need_softmax_sums
-        return self._sums.bring_epoch_home(sums, counts, with_softmax=with_softmax)
+        return self._sums.bring_epoch_home(sums, counts, self._books.scoring.scores)
 
     def _fail_unmeasured(self) -> None:
         if not self._passing.ids_came:
@@ -282,7 +286,7 @@ class AUMCallback(keras.callbacks.Callback):
             "framework": f"keras on {keras.backend.backend()}",
             "left_out_by": {"id_or_target": by_id, "nonfinite": by_margin},
             "options": {
-                **{name: scores[name] for name in ("scores", "noise_posterior") if name in scores},
+                **{name: scores[name] for name in ("scores", "noise_posterior", "posterior_model") if name in scores},
                 "num_samples": self._num_samples,
                 "start_epoch": self._start_epoch,
                 "stop_epoch": self._stop_epoch,
@@ -300,10 +304,12 @@ class _Run(aum_core.AUMCalculator):
         return {**super().describe(), **(self.description or {})}
 
 
-def _scoring(save_dir: Any, scores: Iterable[str], noise_posterior: KeepPosterior) -> aum_core.AUMCalculator | None:
+def _scoring(
+    save_dir: Any, scores: Iterable[str], noise_posterior: KeepPosterior, posterior_model: PosteriorModel
+) -> aum_core.AUMCalculator | None:
     """The calculator that takes whole epochs; None where no other scores are wanted."""
     if not isinstance(save_dir, aum_core.AUMCalculator):
-        run = _Run(save_dir, scores=scores, noise_posterior=noise_posterior)
+        run = _Run(save_dir, scores=scores, noise_posterior=noise_posterior, posterior_model=posterior_model)
         return run if hasattr(run, "scores") else None
     if scores or noise_posterior:
         raise ValueError("scores, noise_posterior: given with a calculator, want them where the calculator is made")

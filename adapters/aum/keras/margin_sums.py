@@ -37,8 +37,8 @@ class MarginSums(keras.metrics.Metric):
     needs as well.
 
     Where there are other scores, a second variable (N + 2, 1 + D) has the sum of the targets, which over the count is
-    the label, since replicas can add up sums alone, and the columns that the scores need. A third (N + 2, C) has the
-    softmax, where they need all of it.
+    the label, since replicas can add up sums alone, and the columns that the scores need. Others (N + 2, C) have the
+    softmax and the logits, where they need all of them.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ class MarginSums(keras.metrics.Metric):
     scores : Scores, optional
         They tell what is to be measured beside the margins.
     num_classes : int, optional
-        C; wanted where the scores need all of the softmax.
+        C; wanted where the scores need all of the softmax or the logits.
     """
 
     def __init__(self, num_samples: int, scores: Scores | None = None, num_classes: int | None = None) -> None:
@@ -57,13 +57,16 @@ class MarginSums(keras.metrics.Metric):
         self._num_samples = num_samples
         self._sums = self.add_variable((num_samples + 2, 3), "zeros", dtype=dtype, name="sums")
         self._needs = None if scores is None else tuple(each for each in scores.needs if each != "margin")
-        self._columns = self._softmax = None
+        self._columns = self._softmax = self._logits = None
         if scores is not None and self._needs is not None:
             shape = num_samples + 2, 1 + len(self._needs)
             self._columns = self.add_variable(shape, "zeros", dtype=dtype, name="columns")
-            if scores.need_softmax_sums and num_classes is not None:
-                shape = num_samples + 2, num_classes
+        if scores is not None and num_classes is not None:
+            shape = num_samples + 2, num_classes
+            if scores.need_softmax_sums:
                 self._softmax = self.add_variable(shape, "zeros", dtype="float32", name="softmax")
+            if scores.need_logits_sums:
+                self._logits = self.add_variable(shape, "zeros", dtype="float32", name="logits")
 
     def update_state(self, *args: Any, **kwargs: Any) -> None:
         """Do nothing: a training step of the user's own may update all metrics of the model with (y, y_pred)."""
@@ -102,7 +105,7 @@ class MarginSums(keras.metrics.Metric):
 
     def zero(self) -> None:
         """Begin an epoch."""
-        for sums in (self._sums, self._columns, self._softmax):
+        for sums in (self._sums, self._columns, self._softmax, self._logits):
             if sums is not None:
                 sums.assign(ops.zeros(sums.shape, sums.dtype))
 
@@ -111,10 +114,8 @@ class MarginSums(keras.metrics.Metric):
         sums = _to_numpy(ops.convert_to_tensor(self._sums)).astype(np.float64)
         return sums[:, 0] + sums[:, 1], sums[:, 2].astype(np.int64)
 
-    def bring_epoch_home(
-        self, sums: np.ndarray[Any, Any], counts: np.ndarray[Any, Any], *, with_softmax: bool
-    ) -> EpochSums:
-        """The epoch with what the other scores need, given what `bring_home` gave.
+    def bring_epoch_home(self, sums: np.ndarray[Any, Any], counts: np.ndarray[Any, Any], scores: Scores) -> EpochSums:
+        """The epoch with what the other scores still need, given what `bring_home` gave.
 
         Raises
         ------
@@ -128,13 +129,15 @@ class MarginSums(keras.metrics.Metric):
         several = np.flatnonzero((counts > 0) & (labels * counts != columns[:, 0]))
         if several.size:
             raise ValueError(f"y: sample {several[0]} had several labels within one epoch; scores go with one label")
-        softmax = _to_numpy(ops.convert_to_tensor(self._softmax))[:-2] if with_softmax else None
-        return EpochSums(counts, {"margin": sums[:-2], **by_name}, labels, softmax, left_out)
+        softmax = _to_numpy(ops.convert_to_tensor(self._softmax))[:-2] if scores.need_softmax_sums else None
+        logits = _to_numpy(ops.convert_to_tensor(self._logits))[:-2] if scores.need_logits_sums else None
+        return EpochSums(counts, {"margin": sums[:-2], **by_name}, labels, softmax, logits, left_out)
 
     def _measure_others(self, logits: Any, targets: Any, rows: Any) -> None:
         """Add what the other scores need of a batch, at the rows at which its margins were added."""
-        if self._softmax is not None and logits.shape[1] != self._softmax.shape[1]:
-            raise ValueError(f"num_classes: {self._softmax.shape[1]}, but the logits have {logits.shape[1]} columns")
+        for sums in (self._softmax, self._logits):
+            if sums is not None and logits.shape[1] != sums.shape[1]:
+                raise ValueError(f"num_classes: {sums.shape[1]}, but the logits have {logits.shape[1]} columns")
         needs = self._needs or ()
         needs_softmax = self._softmax is not None or any(name in OF_SOFTMAX for name in needs)
         probabilities = ops.softmax(logits, axis=1) if needs_softmax else None
@@ -143,6 +146,8 @@ class MarginSums(keras.metrics.Metric):
         _add_rows(self._columns, rows, ops.stack([ops.cast(each, self.dtype) for each in columns], axis=1))
         if self._softmax is not None:
             _add_rows(self._softmax, rows, probabilities)
+        if self._logits is not None:
+            _add_rows(self._logits, rows, logits)
 
 
 def _add_rows(variable: Any, rows: Any, values: Any) -> None:
