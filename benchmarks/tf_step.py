@@ -121,8 +121,6 @@ def main() -> None:
         rounds = f"the median difference of {options.rounds} rounds of {options.seconds:g} s"
         text = "\n".join([f"{how}, N={SCORED_SAMPLES:,}; {rounds}.", "", *scores_table(options)])
         print(text)
-        if options.write:
-            pages.write("tensorflow.md", text, "measured: scores")
         return
     lines = [
         f"{how}. {rounds}.",
