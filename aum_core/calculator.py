@@ -6,28 +6,27 @@ import json
 import math
 import os
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
 import numpy as np
 
 from aum_core._version import __version__
 from aum_core.backend import NumpyBackend
+from aum_core.by_id import ByID
 from aum_core.files import load_arrays, save_arrays, write_json
-from aum_core.growing import on_disk
 from aum_core.margins import Margins, TargetError, check_targets
-from aum_core.records import RECORD_FIELDS, AUMRecord, Columns, RecordsInMemory
+from aum_core.records import RECORD_FIELDS, AUMRecord, Columns, RecordsInMemory, records_to_df
 from aum_core.sample_index import as_ids, id_list
 from aum_core.score_tables import write_scores
-from aum_core.scores import Scores
+from aum_core.scores import make_scores
 from aum_core.tables import write_aum_values
 from aum_core.totals import Totals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Mapping
 
     from numpy.typing import NDArray
 
@@ -37,15 +36,15 @@ if TYPE_CHECKING:
     from aum_core.posterior import NoisePosterior
     from aum_core.records import RecordLog, SampleIds
     from aum_core.sample_index import SampleId
+    from aum_core.scores import KeepPosterior, Scores
 
-__all__ = ["AUMCalculator", "KeepPosterior", "NonFinite", "Observer"]
+__all__ = ["AUMCalculator", "NonFinite", "Observer"]
 
 _KIND = "aum calculator, version 1"
 _ALWAYS_SAVED = ("save_dir", "compressed", "nonfinite")
 _SAVED_OF_SCORES = {"scores", "noise_posterior", "posterior_model"}
 _HOST_SEQUENCES = (list, tuple, str, bytes)
 NonFinite = Literal["leave_out", "raise", "propagate"]
-KeepPosterior = bool | Literal["on_disk"]
 
 
 class Observer(Protocol):
@@ -72,6 +71,10 @@ class _Batch:
             return self.ids[self.kept], self.margins[self.kept]
         chosen = [each for each, kept in zip(self.ids, self.kept.tolist(), strict=True) if kept]
         return chosen, self.margins[self.kept]
+
+
+def _in_memory(sample_ids: SampleIds, save_dir: str | os.PathLike[str]) -> RecordLog:  # noqa: ARG001 # others need it
+    return RecordsInMemory(sample_ids)
 
 
 class AUMCalculator:
@@ -115,7 +118,10 @@ class AUMCalculator:
     array([ 1.5, -2. ])
     """
 
-    _write_ranking = staticmethod(write_aum_values)  # the adapters' is faster where pyarrow is
+    # What the adapters replace: theirs know a framework, keep records on disk, and write faster where pyarrow is.
+    _make_backend: ClassVar[type[Backend]] = NumpyBackend
+    _make_log: ClassVar[Callable[..., RecordLog]] = staticmethod(_in_memory)
+    _write_ranking = staticmethod(write_aum_values)
 
     def __init__(
         self,
@@ -133,13 +139,13 @@ class AUMCalculator:
             raise ValueError(f"nonfinite: {nonfinite!r}, want 'leave_out', 'raise' or 'propagate'")
         self.save_dir = save_dir
         self.compressed = compressed
-        self._backend: Backend = backend or NumpyBackend()
+        self._backend: Backend = backend or self._make_backend()
         self._nonfinite = nonfinite
         self._totals = Totals()
-        self._log = None if compressed else (log or RecordsInMemory)(self._sample_ids)
+        self._log = None if compressed else (log or partial(self._make_log, save_dir=save_dir))(self._sample_ids)
         self._observers: list[Observer] = []
         self._keep_posterior, self._posterior_model = noise_posterior, posterior_model
-        self._scores = self._make_scores(scores)
+        self._scores = make_scores(scores, noise_posterior, posterior_model, save_dir)
 
     @property
     def totals(self) -> Totals:
@@ -149,12 +155,12 @@ class AUMCalculator:
     @property
     def counts(self) -> Mapping[SampleId, int]:
         """Number of measurements by sample id."""
-        return _ByID(self._totals, lambda totals: totals.counts)
+        return ByID(self._totals, lambda totals: totals.counts)
 
     @property
     def sums(self) -> Mapping[SampleId, float]:
         """Sum of the margins by sample id."""
-        return _ByID(self._totals, lambda totals: totals.sums)
+        return ByID(self._totals, lambda totals: totals.sums)
 
     @property
     def records(self) -> RecordLog:
@@ -320,12 +326,14 @@ class AUMCalculator:
         """
         if self._log is not None:
             raise ValueError("epoch: it has no records, want AUMCalculator(save_dir, compressed=True)")
-        _check_epoch(epoch, self._scores)
+        epoch.check(self._scores)
         totals = Totals.from_rows(epoch.sums["margin"], epoch.counts, sample_ids, epoch.left_out)
+        ids, measured = as_ids(totals.sample_ids), epoch.measured()[1]
+        if self._scores is not None:
+            self._check_labels(ids, measured.labels, measured.num_classes)
         self._totals.include(totals)
         if self._scores is not None:
-            rows = self._totals.find(as_ids(totals.sample_ids))
-            self._scores.add_epoch(rows, epoch.measured()[1])
+            self._scores.add_epoch(self._totals.find(ids), measured)
 
     def finalize(self, save_dir: str | os.PathLike[str] | None = None, *, full_csv: bool = True) -> None:
         """Write the files of the run: each appears whole or not at all.
@@ -457,12 +465,7 @@ class AUMCalculator:
 
         The index tells each record's place in `records`. Needs pandas.
         """
-        import pandas as pd  # noqa: PLC0415, TID251 # optional, and slow to import: only who calls this pays for it
-
-        listed = list(records)
-        order = sorted(range(len(listed)), key=lambda i: _record_key(listed[i]))
-        columns = {name: [getattr(listed[i], name) for i in order] for name in RECORD_FIELDS}
-        return pd.DataFrame(columns, index=order)
+        return records_to_df(records)
 
     def _update(self, batch: _Batch, targets: Any) -> dict[SampleId, AUMRecord]:
         if not len(batch.ids):
@@ -530,18 +533,6 @@ class AUMCalculator:
             self._totals.left_out += len(ids) - int(np.count_nonzero(batch.kept))
         return batch
 
-    def _make_scores(self, names: Iterable[str]) -> Scores | None:
-        keep, model = self._keep_posterior, self._posterior_model
-        if keep not in (False, True, "on_disk"):
-            raise ValueError(f"noise_posterior: {keep!r}, want False, True or 'on_disk'")
-        if model not in ("judged", "classes"):
-            raise ValueError(f"posterior_model: {model!r}, want 'judged' or 'classes'")
-        if keep == "on_disk":
-            Path(self.save_dir).mkdir(parents=True, exist_ok=True)
-            return Scores(names, noise_posterior=model, allocate=on_disk(self.save_dir))
-        scores = Scores(names, noise_posterior=model if keep else None)
-        return scores if scores or keep else None
-
     def _logits_to_score(
         self, ids: NDArray[np.int64] | list[SampleId], targets: Any, on_host: Callable[[], NDArray[Any]]
     ) -> NDArray[Any] | None:
@@ -550,15 +541,20 @@ class AUMCalculator:
         if not (scores.need_softmax or scores.need_logits_sums):
             return None
         logits = on_host()
-        labels = self._backend.to_numpy(targets).reshape(-1)
-        place = scores.check(self._totals.find(ids), labels, logits.shape[1])
-        if place is not None:
-            named = id_list(ids)[place]
-            before = scores.labels[self._totals.find(as_ids([named]))[0]]
-            raise ValueError(
-                f"targets: sample {named!r} has target {labels[place]}, and {before} before; scores go with one label"
-            )
+        self._check_labels(ids, self._backend.to_numpy(targets).reshape(-1), logits.shape[1])
         return logits
+
+    def _check_labels(
+        self, ids: NDArray[np.int64] | list[SampleId], labels: NDArray[np.int64], num_classes: int | None
+    ) -> None:
+        """Make an error of a sample that comes with another label than before, or of another number of classes."""
+        rows = self._totals.find(ids)
+        place = self.scores.check(rows, labels, num_classes)
+        if place is not None:
+            raise ValueError(
+                f"targets: sample {id_list(ids)[place]!r} has target {labels[place]}, and "
+                f"{self.scores.labels[rows[place]]} before; scores go with one label"
+            )
 
     def _logits_brought_home(self, logits: Any) -> NDArray[Any]:
         if logits is None:
@@ -651,48 +647,3 @@ def _columns(
         "margin": margins.margin,
         "aum": aums,
     }
-
-
-def _check_epoch(epoch: EpochSums, scores: Scores | None) -> None:
-    shape = epoch.counts.shape
-    needs = ("margin", *(() if scores is None else scores.needs))
-    for name in needs:
-        if name not in epoch.sums or epoch.sums[name].shape != shape:
-            found = "none" if name not in epoch.sums else f"shape {epoch.sums[name].shape}"
-            raise ValueError(f"epoch: {found} for the column {name!r}, want {shape}, as the counts")
-    if epoch.labels.shape != shape:
-        raise ValueError(f"epoch: labels of shape {epoch.labels.shape}, want {shape}, as the counts")
-    if scores is None:
-        return
-    for name, matrix, needed in (
-        ("softmax", epoch.softmax, scores.need_softmax_sums),
-        ("logits", epoch.logits, scores.need_logits_sums),
-    ):
-        if needed and (matrix is None or len(matrix) != shape[0]):
-            raise ValueError(f"epoch: no {name} for {shape[0]} rows, want (N, C), added up by row")
-
-
-def _record_key(record: AUMRecord) -> tuple[bool, SampleId, int]:
-    return isinstance(record.sample_id, str), record.sample_id, record.num_measurements
-
-
-class _ByID(Mapping["SampleId", Any]):
-    """One column of the totals as a read-only mapping by sample id, alive as the totals are."""
-
-    def __init__(self, totals: Totals, column: Callable[[Totals], NDArray[Any]]) -> None:
-        self._totals, self._column = totals, column
-
-    def __getitem__(self, sample_id: SampleId) -> Any:
-        row = int(self._totals.find(as_ids([sample_id]))[0])
-        if row < 0:
-            raise KeyError(sample_id)
-        return self._column(self._totals)[row].item()
-
-    def __iter__(self) -> Iterator[SampleId]:
-        return iter(self._totals.sample_ids.tolist())
-
-    def __len__(self) -> int:
-        return len(self._totals)
-
-    def __repr__(self) -> str:
-        return repr(dict(zip(self, self._column(self._totals).tolist(), strict=True)))

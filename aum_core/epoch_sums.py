@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from aum_core.margins import Margins
+    from aum_core.scores import Scores
 
 __all__ = ["OF_SOFTMAX", "EpochSums", "column"]
 
@@ -44,6 +45,29 @@ class EpochSums:
     softmax: NDArray[Any] | None = None
     logits: NDArray[Any] | None = None
     left_out: int = 0
+
+    def check(self, scores: Scores | None) -> None:
+        """Make an error of what is missing for these scores, or does not go together."""
+        shape = self.counts.shape
+        for name in ("margin", *(() if scores is None else scores.needs)):
+            if name not in self.sums or self.sums[name].shape != shape:
+                found = "none" if name not in self.sums else f"shape {self.sums[name].shape}"
+                raise ValueError(f"epoch: {found} for the column {name!r}, want {shape}, as the counts")
+        if self.labels.shape != shape:
+            raise ValueError(f"epoch: labels of shape {self.labels.shape}, want {shape}, as the counts")
+        if scores is None:
+            return
+        for name, matrix, needed in (
+            ("softmax", self.softmax, scores.need_softmax_sums),
+            ("logits", self.logits, scores.need_logits_sums),
+        ):
+            if needed and (matrix is None or len(matrix) != shape[0]):
+                raise ValueError(f"epoch: no {name} for {shape[0]} rows, want (N, C), added up by row")
+
+    @property
+    def num_classes(self) -> int | None:
+        """C, where there is an array that tells."""
+        return next((int(each.shape[1]) for each in (self.softmax, self.logits) if each is not None), None)
 
     def measured(self) -> tuple[NDArray[np.intp], EpochSums]:
         """The rows (M,) that were measured, and their part of the sums."""

@@ -30,6 +30,7 @@ __all__ = [
     "SampleIds",
     "make_records",
     "record_order",
+    "records_to_df",
 ]
 
 
@@ -216,3 +217,17 @@ class RecordsInMemory(RecordLog):
 def make_records(columns: Columns) -> list[AUMRecord]:
     """Make records from columns; all values become plain Python ints, floats and strs."""
     return list(map(AUMRecord, *(columns[name].tolist() for name in RECORD_FIELDS)))
+
+
+def records_to_df(records: Iterable[AUMRecord]) -> Any:
+    """Give records as a pandas DataFrame, sorted by sample id and num_measurements; its index is their place."""
+    import pandas as pd  # noqa: PLC0415, TID251 # optional, and slow to import: only who calls this pays for it
+
+    listed = list(records)
+    order = sorted(range(len(listed)), key=lambda i: _record_key(listed[i]))
+    columns = {name: [getattr(listed[i], name) for i in order] for name in RECORD_FIELDS}
+    return pd.DataFrame(columns, index=order)
+
+
+def _record_key(record: AUMRecord) -> tuple[bool, SampleId, int]:
+    return isinstance(record.sample_id, str), record.sample_id, record.num_measurements

@@ -26,7 +26,7 @@ def write_scores(folder: Path, totals: Totals, scores: Scores) -> dict[str, Any]
     if scores.names:
         columns = {"sample_id": totals.sample_ids, "aum": totals.aums, **scores}
         write_table(folder / "scores.csv", columns, ranked(totals.aums))
-    if scores.keeps_posterior:
+    if scores.keeps_posterior and len(totals):
         posterior = scores.noise_posterior()
         write_posterior(folder, totals.sample_ids, scores.labels, posterior)
         told["noise_posterior"] = posterior.describe()

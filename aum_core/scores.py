@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from aum_core.belief_window import BeliefWindow, add_by_row
 from aum_core.epoch_sums import OF_SOFTMAX, column
-from aum_core.growing import GrowingArray
+from aum_core.growing import GrowingArray, on_disk
 from aum_core.margins import compute_margins
 from aum_core.score_kinds import MARGIN_OF_MEAN, SCORES, Epoch, check_names
 from aum_core.softmax import softmax
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable, Iterator
 
     from numpy.typing import NDArray
@@ -26,7 +28,10 @@ if TYPE_CHECKING:
     from aum_core.margins import Margins
     from aum_core.posterior import NoisePosterior
 
-__all__ = ["Scores"]
+__all__ = ["KeepPosterior", "Scores", "make_scores"]
+
+KeepPosterior = bool | Literal["on_disk"]
+"""Whether to keep what the noise posterior needs, and where."""
 
 _SEEN_BEFORE = 0.75
 _ROWS = 4096
@@ -131,7 +136,7 @@ class Scores(Mapping[str, "NDArray[np.float64]"]):
             return self._model == "judged"
         return self._window.needs_logits
 
-    def check(self, rows: NDArray[np.int64], targets: NDArray[np.int64], num_classes: int) -> int | None:
+    def check(self, rows: NDArray[np.int64], targets: NDArray[np.int64], num_classes: int | None) -> int | None:
         """Find what does not fit, before anything is changed: the place in the batch of a sample with a new label.
 
         Parameters
@@ -139,14 +144,14 @@ class Scores(Mapping[str, "NDArray[np.float64]"]):
         rows : ndarray of shape (B,)
             -1 for samples that are new.
         targets : ndarray of shape (B,)
-        num_classes : int
+        num_classes : int, optional
 
         Raises
         ------
         ValueError
             Where the number of classes has changed.
         """
-        if self._num_classes not in (None, num_classes):
+        if None not in (self._num_classes, num_classes) and self._num_classes != num_classes:
             raise ValueError(
                 f"logits: {num_classes} classes, and {self._num_classes} before; want the same number in all batches"
             )
@@ -387,6 +392,21 @@ class Scores(Mapping[str, "NDArray[np.float64]"]):
             block /= block.sum(axis=1, keepdims=True)  # each softmax has added 1
             margins[rows] = compute_margins(block, labels[rows]).margin
         return margins
+
+
+def make_scores(
+    names: Iterable[str], keep: KeepPosterior, model: PosteriorModel, save_dir: str | os.PathLike[str]
+) -> Scores | None:
+    """Make what a calculator was asked to keep beside the AUM; None where that is nothing."""
+    if keep not in (False, True, "on_disk"):
+        raise ValueError(f"noise_posterior: {keep!r}, want False, True or 'on_disk'")
+    if model not in ("judged", "classes"):
+        raise ValueError(f"posterior_model: {model!r}, want 'judged' or 'classes'")
+    if keep == "on_disk":
+        Path(save_dir).mkdir(parents=True, exist_ok=True)
+        return Scores(names, noise_posterior=model, allocate=on_disk(save_dir))
+    scores = Scores(names, noise_posterior=model if keep else None)
+    return scores if scores or keep else None
 
 
 def _agreement(epoch: Epoch) -> float:

@@ -39,12 +39,11 @@ from aum._ranking import write_ranking
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from aum_core.belief_window import PosteriorModel
-    from aum_core.calculator import KeepPosterior, NonFinite
+    from aum_core.records import RecordLog, SampleIds
     from aum_core.sample_index import SampleId
 
 __all__ = [
@@ -215,6 +214,12 @@ class JaxBackend:
         return widened(self.to_numpy(logits))
 
 
+def _log_on_disk(sample_ids: SampleIds, save_dir: str | os.PathLike[str]) -> RecordLog:
+    from aum.parquet import RecordsOnDisk  # noqa: PLC0415 # pyarrow is for those who keep records
+
+    return RecordsOnDisk(sample_ids, save_dir=save_dir, rank=jax.process_index(), num_ranks=jax.process_count())
+
+
 class AUMCalculator(aum_core.AUMCalculator):
     """Keeps the Area Under the Margin of every sample, outside `jit`, with records if wished.
 
@@ -231,28 +236,9 @@ class AUMCalculator(aum_core.AUMCalculator):
     -2.0
     """
 
+    _make_backend = JaxBackend
+    _make_log = staticmethod(_log_on_disk)
     _write_ranking = staticmethod(write_ranking)
-
-    def __init__(
-        self,
-        save_dir: str | os.PathLike[str],
-        compressed: bool = True,
-        *,
-        nonfinite: NonFinite = "leave_out",
-        scores: Iterable[str] = (),
-        noise_posterior: KeepPosterior = False,
-        posterior_model: PosteriorModel = "judged",
-    ) -> None:
-        super().__init__(
-            save_dir,
-            compressed,
-            backend=JaxBackend(),
-            nonfinite=nonfinite,
-            scores=scores,
-            noise_posterior=noise_posterior,
-            posterior_model=posterior_model,
-            log=None if compressed else _log_on_disk(save_dir),
-        )
 
 
 find_by_posterior = partial(aum_core.find_by_posterior, calculator=AUMCalculator)
@@ -263,12 +249,6 @@ find_mislabeled = partial(aum_core.find_mislabeled, calculator=AUMCalculator)
 
 A compiled training function ends with ``calculator.add_totals(to_totals(state))``.
 """
-
-
-def _log_on_disk(save_dir: str | os.PathLike[str]) -> Any:
-    from aum.parquet import RecordsOnDisk  # noqa: PLC0415 # pyarrow is for those who keep records
-
-    return partial(RecordsOnDisk, save_dir=save_dir, rank=jax.process_index(), num_ranks=jax.process_count())
 
 
 def _on_host(array: jax.Array) -> bool:

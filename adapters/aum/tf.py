@@ -33,12 +33,10 @@ from aum._tf_state import AUMState, require_eager
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable
 
     from numpy.typing import NDArray
 
-    from aum_core.belief_window import PosteriorModel
-    from aum_core.calculator import KeepPosterior, NonFinite
+    from aum_core.records import RecordLog, SampleIds
     from aum_core.sample_index import SampleId
 
 __all__ = [
@@ -87,6 +85,12 @@ class TFBackend:
         return widened(self.to_numpy(logits))
 
 
+def _log_on_disk(sample_ids: SampleIds, save_dir: str | os.PathLike[str]) -> RecordLog:
+    from aum.parquet import RecordsOnDisk  # noqa: PLC0415 # pyarrow is for those who keep records
+
+    return RecordsOnDisk(sample_ids, save_dir=save_dir)
+
+
 class AUMCalculator(aum_core.AUMCalculator):
     """Keeps the Area Under the Margin of every sample while a TensorFlow model trains eagerly.
 
@@ -103,28 +107,9 @@ class AUMCalculator(aum_core.AUMCalculator):
     -2.0
     """
 
+    _make_backend = TFBackend
+    _make_log = staticmethod(_log_on_disk)
     _write_ranking = staticmethod(write_ranking)
-
-    def __init__(
-        self,
-        save_dir: str | os.PathLike[str],
-        compressed: bool = True,
-        *,
-        nonfinite: NonFinite = "leave_out",
-        scores: Iterable[str] = (),
-        noise_posterior: KeepPosterior = False,
-        posterior_model: PosteriorModel = "judged",
-    ) -> None:
-        super().__init__(
-            save_dir,
-            compressed,
-            backend=TFBackend(),
-            nonfinite=nonfinite,
-            scores=scores,
-            noise_posterior=noise_posterior,
-            posterior_model=posterior_model,
-            log=None if compressed else _log_on_disk(save_dir),
-        )
 
     def update(self, logits: Any, targets: Any, sample_ids: Any) -> dict[SampleId, AUMRecord]:
         """Measure a batch and give its records; see `aum_core.AUMCalculator.update`."""
@@ -145,12 +130,6 @@ find_mislabeled = partial(aum_core.find_mislabeled, calculator=AUMCalculator)
 
 A training function that measures with an `AUMState` ends with ``calculator.add_totals(state.to_totals())``.
 """
-
-
-def _log_on_disk(save_dir: str | os.PathLike[str]) -> Any:
-    from aum.parquet import RecordsOnDisk  # noqa: PLC0415 # pyarrow is for those who keep records
-
-    return partial(RecordsOnDisk, save_dir=save_dir)
 
 
 def _is_on_host(tensor: tf.Tensor) -> bool:

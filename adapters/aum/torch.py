@@ -27,13 +27,12 @@ from aum._torch_ranks import finalize_ranks, mark_padding, merge_ranks, several_
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     import numpy as np
     from numpy.typing import NDArray
 
-    from aum_core.belief_window import PosteriorModel
-    from aum_core.calculator import KeepPosterior, NonFinite
+    from aum_core.records import RecordLog, SampleIds
     from aum_core.sample_index import SampleId
 
 __all__ = [
@@ -81,6 +80,15 @@ class TorchBackend:
         return widened(self.to_numpy(logits))
 
 
+def _log_on_disk(sample_ids: SampleIds, save_dir: str | os.PathLike[str]) -> RecordLog:
+    from aum.parquet import RecordsOnDisk  # noqa: PLC0415 # pyarrow is for those who keep records
+
+    group = torch.distributed
+    if group.is_available() and group.is_initialized():
+        return RecordsOnDisk(sample_ids, save_dir=save_dir, rank=group.get_rank(), num_ranks=group.get_world_size())
+    return RecordsOnDisk(sample_ids, save_dir=save_dir)
+
+
 class AUMCalculator(aum_core.AUMCalculator):
     """Keeps the Area Under the Margin of every sample while a PyTorch model trains.
 
@@ -97,28 +105,9 @@ class AUMCalculator(aum_core.AUMCalculator):
     -2.0
     """
 
+    _make_backend = TorchBackend
+    _make_log = staticmethod(_log_on_disk)
     _write_ranking = staticmethod(write_ranking)
-
-    def __init__(
-        self,
-        save_dir: str | os.PathLike[str],
-        compressed: bool = True,
-        *,
-        nonfinite: NonFinite = "leave_out",
-        scores: Iterable[str] = (),
-        noise_posterior: KeepPosterior = False,
-        posterior_model: PosteriorModel = "judged",
-    ) -> None:
-        super().__init__(
-            save_dir,
-            compressed,
-            backend=TorchBackend(),
-            nonfinite=nonfinite,
-            scores=scores,
-            noise_posterior=noise_posterior,
-            posterior_model=posterior_model,
-            log=None if compressed else _log_on_disk(save_dir),
-        )
 
     def update(self, logits: Any, targets: Any, sample_ids: Any) -> dict[SampleId, AUMRecord]:
         """Measure a batch and give its records; see `aum_core.AUMCalculator.update`."""
@@ -208,15 +197,6 @@ find_by_posterior = partial(aum_core.find_by_posterior, calculator=AUMCalculator
 
 find_mislabeled = partial(aum_core.find_mislabeled, calculator=AUMCalculator)
 """`aum_core.find_mislabeled` with calculators that take tensors."""
-
-
-def _log_on_disk(save_dir: str | os.PathLike[str]) -> Any:
-    from aum.parquet import RecordsOnDisk  # noqa: PLC0415 # pyarrow is for those who keep records
-
-    group = torch.distributed
-    if group.is_available() and group.is_initialized():
-        return partial(RecordsOnDisk, save_dir=save_dir, rank=group.get_rank(), num_ranks=group.get_world_size())
-    return partial(RecordsOnDisk, save_dir=save_dir)
 
 
 def _outside_the_graph(function: Any) -> Any:

@@ -298,6 +298,29 @@ def test_an_epoch_that_does_not_fit_is_refused_before_anything_changes(tmp_path,
     assert len(calculator.totals) == 0
 
 
+def test_an_epoch_elsewhere_with_another_label_or_number_of_classes_is_refused(tmp_path):
+    logits, labels = history()
+    calculator = AUMCalculator(tmp_path, scores=ALL)
+    calculator.add_epoch(epoch_sums(calculator.scores, logits, labels, 0, np.arange(60)))
+    before = calculator.totals.sums.copy()
+    other = labels.copy()
+    other[7] = (other[7] + 1) % 4
+    with pytest.raises(ValueError, match=rf"sample 7 has target {other[7]}, and {labels[7]} before"):
+        calculator.add_epoch(epoch_sums(calculator.scores, logits, other, 1, np.arange(60)))
+    wide = np.concatenate([logits, logits[:, :, :1]], axis=2)
+    with pytest.raises(ValueError, match="5 classes, and 4 before"):
+        calculator.add_epoch(epoch_sums(calculator.scores, wide, labels, 1, np.arange(60)))
+    np.testing.assert_array_equal(before, calculator.totals.sums)
+
+
+def test_a_run_that_measured_nothing_writes_its_files(tmp_path):
+    AUMCalculator(tmp_path, scores=ALL, noise_posterior=True).finalize()
+    assert (tmp_path / "scores.csv").read_text().count("\n") == 1
+    told = json.loads((tmp_path / "run.json").read_text())["scores"]
+    assert told["epochs"] == 0
+    assert "noise_posterior" not in told
+
+
 def same_state(left, right):
     first, second = left.to_arrays(), right.to_arrays()
     assert set(first) == set(second)

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from aum_core.belief_window import PosteriorModel
-    from aum_core.calculator import KeepPosterior
     from aum_core.sample_index import SampleId
+    from aum_core.scores import KeepPosterior
 
 __all__ = ["AUMCallback"]
 
