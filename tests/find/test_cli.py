@@ -24,7 +24,8 @@ from aum.cli import main
 
 RESULTS = {"threshold_plan.npz", "totals_run0.npz", "totals_run1.npz", "aum_values.csv", "flagged.csv", "run.json"}
 OF_POSTERIOR = {"totals.npz", "aum_values.csv", "flagged.csv", "run.json", "noise_posterior.csv", "transition.csv"}
-QUICK = ["--epochs", "2"]
+PAPER = ["--method", "threshold-samples"]
+QUICK = ["--epochs", "2", *PAPER]
 
 
 def run(*words, timeout=300, **options):
@@ -70,7 +71,7 @@ def findings_in(folder):
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory):
     folder = tmp_path_factory.mktemp("digits") / "out"
-    done = run("find", "digits", "--flip-labels", "0.1", "--seed", "0", "--out", folder)
+    done = run("find", "digits", "--flip-labels", "0.1", "--seed", "0", "--out", folder, *PAPER)
     return done, folder
 
 
@@ -306,7 +307,7 @@ def test_the_same_seed_gives_the_same_bytes(tmp_path):
 def test_options_arrive(tmp_path):
     X, y = blobs()
     np.savez(tmp_path / "data.npz", X=X, y=y)
-    words = ["--epochs", "3", "--runs", "3", "--percentile", "90", "--seed", "5", "--combine", "mean"]
+    words = [*PAPER, "--epochs", "3", "--runs", "3", "--percentile", "90", "--seed", "5", "--combine", "mean"]
     assert main(["find", str(tmp_path / "data.npz"), "--out", str(tmp_path / "deep" / "out"), *words]) == 0
     report = json.loads((tmp_path / "deep" / "out" / "run.json").read_text())
     cut = report["cut"]
@@ -326,7 +327,7 @@ def confused(tmp_path_factory):
     features, truth = load_digits(return_X_y=True)
     given, wrong = aum_core.flip_pairs(truth, 10, 0.2, seed=0)
     np.savez(folder / "data.npz", X=features, y=given)
-    done = run("find", folder / "data.npz", "--method", "noise-posterior", "--out", folder / "out")
+    done = run("find", folder / "data.npz", "--out", folder / "out")
     assert done.returncode == 0, done.stderr
     return folder, done, truth, wrong
 
@@ -341,6 +342,23 @@ def test_the_noise_posterior_finds_what_is_confused(confused):
     suggested = np.array([row[2] for row in rows], dtype=int)
     assert (suggested == truth[flagged])[wrong[flagged]].mean() > 0.95
     assert {path.name for path in (folder / "out").iterdir()} == OF_POSTERIOR
+
+
+def test_the_default_method_finds_most_flipped_labels(tmp_path):
+    done = run("find", "digits", "--flip-labels", "0.1", "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    check = json.loads((tmp_path / "run.json").read_text())["self_check"]
+    assert check["auroc"] > 0.998
+    assert check["precision"] > 0.9
+    assert check["recall"] > 0.85
+
+
+def test_the_default_method_leaves_clean_data_alone(tmp_path):
+    done = run("find", "digits", "--out", tmp_path)
+    report = json.loads((tmp_path / "run.json").read_text())
+    assert report["cut"]["flagged"] <= 9
+    assert report["noise_posterior"]["expected_wrong_share"] < 0.01
+    assert report["noise_posterior"]["conditions"][:30] in done.stdout
 
 
 def test_the_noise_posterior_tells_its_rates_and_what_to_make_of_them(confused):
@@ -374,8 +392,8 @@ def test_the_noise_posterior_tells_its_rates_and_what_to_make_of_them(confused):
 def test_cutoffs_arrive(tmp_path, words, rule, capsys):
     features, labels = blobs()
     np.savez(tmp_path / "data.npz", X=features, y=labels)
-    command = ["find", str(tmp_path / "data.npz"), "--method", "noise-posterior", "--out", str(tmp_path / "out")]
-    assert main([*command, *words, *QUICK]) == 0
+    command = ["find", str(tmp_path / "data.npz"), "--epochs", "2", "--out", str(tmp_path / "out")]
+    assert main([*command, *words]) == 0
     cut = json.loads((tmp_path / "out" / "run.json").read_text())["cut"]
     assert {name: cut[name] for name in rule} == rule
     assert cut["flagged"] == len(csv_rows(tmp_path / "out" / "flagged.csv")) - 1
@@ -535,7 +553,7 @@ BAD = {
     "label empty": (npz(X=X, y=np.where(np.arange(90) == 6, "", "ab")), ["y", "row 6"]),
     "too many classes": (npz(X=X, y=np.arange(90)), ["90 samples of 90 classes", "91"]),
     "too few samples": (npz(X=X[:2], y=np.array([0, 1])), ["2 samples of 2 classes", "3"]),
-    "too many runs": (with_options("--runs", "5"), ["--runs", "110", "at most 4"]),
+    "too many runs": (with_options(*PAPER, "--runs", "5"), ["--runs", "110", "at most 4"]),
     "a single epoch of few": (with_options("--epochs", "1"), ["--epochs"]),
     "no epochs": (with_options("--epochs", "0"), ["--epochs", "at least 1"]),
     "epochs": (with_options("--epochs", "many"), ["--epochs", "many"]),
@@ -558,8 +576,14 @@ BAD = {
         with_options("--method", "noise-posterior", "--combine", "any"),
         ["--combine", "threshold-samples"],
     ),
-    "precision of the other method": (with_options("--precision", "0.9"), ["--precision", "--method noise-posterior"]),
-    "zero margin of the other method": (with_options("--zero-margin"), ["--zero-margin", "--method noise-posterior"]),
+    "precision of the other method": (
+        with_options(*PAPER, "--precision", "0.9"),
+        ["--precision", "--method noise-posterior"],
+    ),
+    "zero margin of the other method": (
+        with_options(*PAPER, "--zero-margin"),
+        ["--zero-margin", "--method noise-posterior"],
+    ),
     "precision percent": (with_options("--method", "noise-posterior", "--precision", "90"), ["--precision", "'90'"]),
     "budget of none": (with_options("--method", "noise-posterior", "--budget", "0"), ["--budget", "0"]),
     "budget of all": (with_options("--method", "noise-posterior", "--budget", "1.0"), ["--budget", "'1.0'"]),
@@ -743,7 +767,7 @@ def test_ctrl_c_leaves_whole_files_of_this_run_alone(tmp_path):
         (out / name).write_text("of an earlier run")
     (out / "notes.txt").write_text("mine")
     with subprocess.Popen(
-        [sys.executable, "-u", "-m", "aum", "find", "digits", "--epochs", "100000", "--out", str(out)],
+        [sys.executable, "-u", "-m", "aum", "find", "digits", "--epochs", "100000", "--out", str(out), *PAPER],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
