@@ -113,9 +113,9 @@ def test_epochs_are_seen_to_end_where_they_are_told_to(tmp_path, batch_size):
 def test_a_padding_repeat_does_not_end_an_epoch(tmp_path):
     calculator = AUMCalculator(tmp_path, scores=["correctness"])
     calculator.accumulate(np.eye(4), np.arange(4), [0, 1, 2, 3])
-    calculator.accumulate(np.eye(4), np.arange(4), [4, 5, 6, 0])
+    calculator.accumulate(np.eye(4), [1, 2, 3, 0], [4, 5, 6, 0])
     assert calculator.scores.describe()["epochs"] == 1
-    calculator.accumulate(np.eye(4), np.arange(4), [3, 2, 1, 5])
+    calculator.accumulate(np.eye(4), [3, 2, 1, 2], [3, 2, 1, 5])
     assert calculator.scores.describe()["epochs"] == 2
 
 
@@ -214,6 +214,30 @@ def test_a_label_or_a_number_of_classes_that_changes_is_told_before_anything_cha
     assert len(calculator.totals) == 3
     np.testing.assert_array_equal(before[0], calculator.totals.sums)
     np.testing.assert_array_equal(before[1], calculator.scores["confidence"])
+
+
+@pytest.mark.parametrize("name", ["confidence", "forgetting"])
+def test_two_labels_of_a_sample_are_told_whatever_the_score_needs(tmp_path, name):
+    calculator = AUMCalculator(tmp_path, scores=[name])
+    with pytest.raises(ValueError, match="sample 'b' has target 1, and 0 before"):
+        calculator.accumulate(np.eye(3), [2, 0, 1], ["a", "b", "b"])
+    assert len(calculator.totals) == 0
+    calculator.accumulate(np.eye(3), [2, 0, 0], ["a", "b", "b"])
+    with pytest.raises(ValueError, match="sample 'a' has target 1, and 2 before"):
+        calculator.accumulate(np.eye(3)[:1], [1], ["a"])
+
+
+def test_a_label_that_changes_once_the_window_has_closed_is_told(tmp_path):
+    labels = np.arange(60) % 3
+    calculator = AUMCalculator(tmp_path, noise_posterior=True)
+    for _ in range(3):
+        calculator.accumulate(9 * np.eye(3)[(labels + (np.arange(60) < 6)) % 3], labels, np.arange(60))
+    for _ in range(2):
+        calculator.accumulate(9 * np.eye(3)[labels], labels, np.arange(60))
+    calculator.end_epoch()
+    assert calculator.scores.describe()["belief_window"]["closed"]
+    with pytest.raises(ValueError, match="sample 8 has target 0, and 2 before"):
+        calculator.accumulate(np.eye(3)[:1], [0], [8])
 
 
 def test_measured_batches_need_their_softmax(tmp_path):
@@ -384,6 +408,18 @@ def test_shards_of_different_samples_merge_to_the_scores_of_all(tmp_path):
     merged.include(parts[0].scores, np.arange(25))
     for name in names:
         np.testing.assert_array_equal(merged[name], whole.scores[name], err_msg=name)
+
+
+def test_scores_of_a_sample_that_two_shards_measured_are_means_over_both(tmp_path):
+    names = ["confidence", "variability", "correctness", "el2n", "softmax_margin", MARGIN_OF_MEAN]
+    shards = [AUMCalculator(tmp_path, scores=names) for _ in range(2)]
+    for epoch in range(8):
+        shards[epoch % 2].accumulate(np.array([[1.0, 0.0]]), [0], ["a"])
+        shards[epoch % 2].end_epoch()
+    alone = dict(shards[1].scores)
+    shards[0].scores.include(shards[1].scores, np.array([0]))
+    for name in names:
+        np.testing.assert_allclose(shards[0].scores[name], alone[name], atol=1e-7, err_msg=name)
 
 
 def test_scores_that_do_not_go_together_are_not_merged(tmp_path):
