@@ -130,6 +130,16 @@ def test_a_shard_in_its_first_epochs_does_not_go_with_a_later_one(golden):
         np.testing.assert_array_equal(before[name], array)
 
 
+def test_a_shard_whose_logits_are_all_zero_has_measured_something(tmp_path):
+    labels = np.arange(8) % 2
+    late, early = (AUMCalculator(tmp_path, noise_posterior=True) for _ in range(2))
+    for _ in range(4):
+        late.accumulate(np.zeros((8, 2)), labels, np.arange(8))
+    early.accumulate(np.eye(2)[labels], labels, np.arange(8))
+    with pytest.raises(ValueError, match="one shard is in its first three epochs"):
+        early.scores.include(late.scores, np.arange(8))
+
+
 def test_where_nothing_can_be_told_nothing_is_flagged_and_it_is_said():
     with np.load(GOLDEN / "clean.npz") as file:
         logits, targets = file["logits"], file["targets"]
@@ -208,9 +218,49 @@ def test_what_comes_in_is_left_as_it_is_and_what_was_not_measured_is_nan(golden)
     np.testing.assert_allclose(found.probabilities[others], alone.probabilities, atol=1e-12)
 
 
+@pytest.mark.parametrize("model", ["judged", "classes"])
+def test_a_sample_whose_logits_are_no_numbers_is_not_judged_and_spoils_no_other(tmp_path, model):
+    logits, labels = sums_of_logits()
+    logits[0, 0], logits[1, 1] = np.nan, np.inf
+    options = {"noise_posterior": True, "posterior_model": model}
+    found = AUMCalculator(tmp_path, nonfinite="propagate", **options)
+    others = AUMCalculator(tmp_path, **options)
+    for _ in range(4):
+        found.accumulate(logits, labels, np.arange(60))
+        others.accumulate(logits[2:], labels[2:], np.arange(2, 60))
+    posterior = found.noise_posterior()
+    assert np.isnan(posterior.probabilities[:2]).all()
+    np.testing.assert_allclose(posterior.probabilities[2:], others.noise_posterior().probabilities, atol=0.05)
+    found.finalize()
+    assert (tmp_path / "noise_posterior.csv").read_text().splitlines()[-2:] == [
+        f"0,{labels[0]},,,0",
+        f"1,{labels[1]},,,0",
+    ]
+
+
+def test_logits_that_are_too_large_for_float32_sums_do_not_break_the_training(tmp_path):
+    logits, labels = sums_of_logits()
+    logits[0] *= 1e200
+    calculator = AUMCalculator(tmp_path, noise_posterior=True)
+    for sign in (1, 1, 1, -1, 1):
+        logits[0] *= sign
+        calculator.accumulate(logits, labels, np.arange(60))
+    posterior = calculator.noise_posterior()
+    assert np.isfinite(posterior.probabilities[1:]).all()
+
+
+def sums_of_logits():
+    generator = np.random.default_rng(0)
+    labels = np.arange(60) % 3
+    return 4 * np.eye(3)[labels] + generator.normal(size=(60, 3)), labels
+
+
 @pytest.mark.parametrize(
     ("means", "targets", "error", "words"),
     [
+        (np.array([[0.5, 0.5], [2.0, -1.0]]), [0, 1], ValueError, "mean_softmax: row 1 is not of probabilities"),
+        (np.array([[0.5, 0.5], [0.2, 0.2]]), [0, 1], ValueError, "mean_softmax: row 1 is not of probabilities"),
+        (np.array([[np.inf, 0.5], [0.2, 0.8]]), [0, 1], ValueError, "mean_softmax: row 0 is not of probabilities"),
         (np.zeros(3), [0, 1, 0], ValueError, "mean_softmax: dtype float64 and shape"),
         (np.zeros((3, 1)), [0, 0, 0], ValueError, "C at least 2"),
         (np.zeros((3, 2), int), [0, 1, 0], ValueError, "want floats"),
