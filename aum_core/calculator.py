@@ -16,6 +16,7 @@ import numpy as np
 from aum_core._version import __version__
 from aum_core.backend import NumpyBackend
 from aum_core.by_id import ByID
+from aum_core.epoch_sums import EpochSums
 from aum_core.files import load_arrays, save_arrays, write_json
 from aum_core.margins import Margins, TargetError, check_targets
 from aum_core.records import RECORD_FIELDS, AUMRecord, Columns, RecordsInMemory, records_to_df
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
     from aum_core.backend import Backend
     from aum_core.belief_window import PosteriorModel
-    from aum_core.epoch_sums import EpochSums
     from aum_core.posterior import NoisePosterior
     from aum_core.records import RecordLog, SampleIds
     from aum_core.sample_index import SampleId
@@ -311,7 +311,7 @@ class AUMCalculator:
 
         Raises
         ------
-        ValueError
+        TypeError, ValueError
             Where `compressed` is False, or a column is missing or does not fit; the calculator is as before the call.
 
         Examples
@@ -324,6 +324,8 @@ class AUMCalculator:
         >>> calculator.totals.aums, calculator.scores["correctness"]
         (array([ 2., -1.]), array([1., 0.]))
         """
+        if not isinstance(epoch, EpochSums):
+            raise TypeError(f"epoch: {type(epoch).__name__}, want aum_core.EpochSums")
         if self._log is not None:
             raise ValueError("epoch: it has no records, want AUMCalculator(save_dir, compressed=True)")
         epoch.check(self._scores)

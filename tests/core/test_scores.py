@@ -322,6 +322,38 @@ def test_an_epoch_that_does_not_fit_is_refused_before_anything_changes(tmp_path,
     assert len(calculator.totals) == 0
 
 
+@pytest.mark.parametrize(
+    ("part", "value", "words"),
+    [
+        ("labels", np.array([0, 1, 4]), r"labels: row 2 has target 4, want one in \[0, 4\)"),
+        ("labels", np.array([0, -1, 2]), "labels: row 1 has target -1"),
+        ("labels", np.array([0, 1, 2.0]), "labels: float64 of shape"),
+        ("counts", np.array([1, -1, 1]), "counts: row 1 has -1"),
+        ("counts", np.array([1, 1, 1.0]), "counts: float64 of shape"),
+        ("softmax", np.ones(3), r"softmax of shape \(3,\), want \(3, C\)"),
+        ("softmax", np.ones((3, 5)), r"softmax of 5 classes and logits of 4"),
+    ],
+)
+def test_values_of_an_epoch_that_cannot_be_are_refused(tmp_path, part, value, words):
+    parts = {
+        "counts": np.ones(3, np.int64),
+        "sums": {"margin": np.ones(3), "correct": np.ones(3)},
+        "labels": np.arange(3),
+        "softmax": np.ones((3, 4)) / 4,
+        "logits": np.zeros((3, 4)),
+    }
+    calculator = AUMCalculator(tmp_path, noise_posterior=True)
+    with pytest.raises(ValueError, match=f"epoch: {words}"):
+        calculator.add_epoch(EpochSums(**{**parts, part: value}))
+    assert len(calculator.totals) == 0
+    calculator.add_epoch(EpochSums(**parts))
+
+
+def test_totals_are_no_epoch(tmp_path):
+    with pytest.raises(TypeError, match=r"epoch: Totals, want aum_core.EpochSums"):
+        AUMCalculator(tmp_path).add_epoch(Totals())
+
+
 def test_an_epoch_elsewhere_with_another_label_or_number_of_classes_is_refused(tmp_path):
     logits, labels = history()
     calculator = AUMCalculator(tmp_path, scores=ALL)
