@@ -33,8 +33,9 @@ CONDITIONS: dict[Verdict, str] = {
     "where few labels are wrong.",
     "classes": "The errors look as if they followed from the class, as confusions do. Precision and recall hold "
     "roughly if they do; where samples are ambiguous they promise too much.",
-    "cannot tell": "Where the network disagrees with labels it is unsure: samples are ambiguous, or hardly any label "
-    "is wrong. Nothing is flagged. The ranking is for review; that by AUM is as good here.",
+    "cannot tell": "Cannot tell which labels are wrong: where the network disagrees with labels it is unsure, so "
+    "samples are ambiguous, or hardly any label is wrong. The noise posterior flags nothing then. Its ranking is for "
+    "review; that by AUM is as good here.",
 }
 
 _MIN_SHARE = 0.15

@@ -329,6 +329,19 @@ def test_a_budget_is_a_number_or_a_share(size):
         Budget(size)
 
 
+@pytest.mark.parametrize("wrong", ["3", None, True, [1]])
+def test_numbers_of_cutoffs_are_numbers(wrong):
+    with pytest.raises(TypeError, match="size: "):
+        Budget(wrong)
+    with pytest.raises(TypeError, match="precision: "):
+        Precision(wrong)
+
+
+@pytest.mark.parametrize("cutoff", [Budget(np.int64(2)), Budget(np.float32(0.25)), Precision(np.float64(0.5))])
+def test_cutoffs_of_numpy_numbers_can_be_written(cutoff):
+    json.dumps(cutoff.cut(RANKING).choices(), allow_nan=False)
+
+
 def test_cutoffs_that_need_a_posterior_say_so():
     for cutoff in (LikelyWrong(), Precision(0.9)):
         with pytest.raises(ValueError, match="needs the noise posterior"):
@@ -390,6 +403,31 @@ def test_a_sample_that_is_never_measured_is_undecided_and_keeps_its_label(tmp_pa
 def test_a_run_that_measures_nothing_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="the run measured nothing"):
         find_by_posterior(lambda *_: None, [0, 1], 2, save_dir=tmp_path)
+
+
+@pytest.mark.parametrize("wrong", [0.9, Precision, "budget"])
+def test_what_is_no_cutoff_is_told_before_anything_is_trained(tmp_path, wrong):
+    with pytest.raises(TypeError, match=r"cutoff: .*, want LikelyWrong"):
+        find_by_posterior(lambda *_: pytest.fail("trained"), [0, 1], 2, save_dir=tmp_path, cutoff=wrong)
+
+
+def test_logits_of_another_number_of_classes_than_was_told_are_an_error(tmp_path):
+    truth = np.arange(40) % 2
+
+    def train(targets, num_classes, calculator):
+        calculator.accumulate(4.0 * np.eye(3)[truth], targets, np.arange(40))
+
+    with pytest.raises(ValueError, match="train: logits of 3 classes, want num_classes=2"):
+        find_by_posterior(train, truth, 2, save_dir=tmp_path)
+
+
+def test_the_files_of_another_cut_agree_on_what_is_flagged(tmp_path):
+    truth = np.arange(200) % 4
+    given, _ = flip_pairs(truth, 4, 0.1, seed=0)
+    findings = find_by_posterior(training(truth), given, 4, save_dir=tmp_path, cutoff=Budget(50))
+    table = np.genfromtxt(tmp_path / "noise_posterior.csv", delimiter=",", names=True)
+    np.testing.assert_array_equal(np.sort(table["sample_id"][table["flagged"] == 1]), np.flatnonzero(findings.flagged))
+    assert (tmp_path / "flagged.csv").read_text().count("\n") == 51
 
 
 def test_self_check_takes_the_findings_of_one_run(tmp_path):
