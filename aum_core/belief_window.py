@@ -107,7 +107,7 @@ class BeliefWindow:
             self.epochs += 1
             self._end_early_epoch(agreement, labels)
         elif self._takes(agreement):
-            self.inside.values += self.second.values
+            add_by_row(self.inside.values, slice(None), self.second.values)
             self.counts.values += counts
             self.epochs += 1
             self.second.values[:] = 0
@@ -129,7 +129,9 @@ class BeliefWindow:
         """Estimate as if the epoch in progress, with its measurements by row, had just ended."""
         inside, totals = self.inside.values, self.counts.values
         if self.is_open and counts.any() and (self.is_early or self._takes(agreement)):
-            inside = inside if self.is_early else inside + self.second.values
+            if not self.is_early:
+                inside = inside.copy()
+                add_by_row(inside, slice(None), self.second.values)
             totals = totals + counts
         if self.model == "classes":
             return estimate(Beliefs(inside, totals, labels))
@@ -147,7 +149,7 @@ class BeliefWindow:
     @property
     def is_empty(self) -> bool:
         """Whether nothing has been added yet."""
-        return not self.inside.values.any()
+        return not (self.epochs or self.inside.values.any() or self.second.values.any())
 
     def check_goes_with(self, other: BeliefWindow) -> None:
         """Make an error of two windows of which one is in its first epochs and the other is not."""
@@ -234,8 +236,12 @@ class BeliefWindow:
 
 
 def add_by_row(sums: NDArray[Any], rows: NDArray[np.int64] | slice, values: NDArray[Any]) -> None:
-    """Add values (B, C) to the rows of sums (N, C); a row that is there several times gets all of them."""
-    if isinstance(rows, slice) or len(set(rows.tolist())) == len(rows):
-        sums[rows] += values
-    else:
-        np.add.at(sums, rows, values)
+    """Add values (B, C) to the rows of sums (N, C); a row that is there several times gets all of them.
+
+    What is too large for the sums becomes an infinity, which `Beliefs` does not take for a measurement.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        if isinstance(rows, slice) or len(set(rows.tolist())) == len(rows):
+            sums[rows] += values
+        else:
+            np.add.at(sums, rows, values)

@@ -16,6 +16,7 @@ import numpy as np
 from aum_core._version import __version__
 from aum_core.backend import NumpyBackend
 from aum_core.by_id import ByID
+from aum_core.epoch_sums import EpochSums
 from aum_core.files import load_arrays, save_arrays, write_json
 from aum_core.margins import Margins, TargetError, check_targets
 from aum_core.records import RECORD_FIELDS, AUMRecord, Columns, RecordsInMemory, records_to_df
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
     from aum_core.backend import Backend
     from aum_core.belief_window import PosteriorModel
-    from aum_core.epoch_sums import EpochSums
     from aum_core.posterior import NoisePosterior
     from aum_core.records import RecordLog, SampleIds
     from aum_core.sample_index import SampleId
@@ -311,7 +311,7 @@ class AUMCalculator:
 
         Raises
         ------
-        ValueError
+        TypeError, ValueError
             Where `compressed` is False, or a column is missing or does not fit; the calculator is as before the call.
 
         Examples
@@ -324,6 +324,8 @@ class AUMCalculator:
         >>> calculator.totals.aums, calculator.scores["correctness"]
         (array([ 2., -1.]), array([1., 0.]))
         """
+        if not isinstance(epoch, EpochSums):
+            raise TypeError(f"epoch: {type(epoch).__name__}, want aum_core.EpochSums")
         if self._log is not None:
             raise ValueError("epoch: it has no records, want AUMCalculator(save_dir, compressed=True)")
         epoch.check(self._scores)
@@ -538,23 +540,27 @@ class AUMCalculator:
     ) -> NDArray[Any] | None:
         """The logits of a checked batch where the scores need them, seen to go with what they have."""
         scores = self.scores
-        if not (scores.need_softmax or scores.need_logits_sums):
-            return None
-        logits = on_host()
-        self._check_labels(ids, self._backend.to_numpy(targets).reshape(-1), logits.shape[1])
+        logits = on_host() if scores.need_softmax or scores.need_logits_sums else None
+        labels = self._backend.to_numpy(targets).reshape(-1)
+        self._check_labels(ids, labels, None if logits is None else logits.shape[1])
         return logits
 
     def _check_labels(
         self, ids: NDArray[np.int64] | list[SampleId], labels: NDArray[np.int64], num_classes: int | None
     ) -> None:
         """Make an error of a sample that comes with another label than before, or of another number of classes."""
-        rows = self._totals.find(ids)
-        place = self.scores.check(rows, labels, num_classes)
-        if place is not None:
-            raise ValueError(
-                f"targets: sample {id_list(ids)[place]!r} has target {labels[place]}, and "
-                f"{self.scores.labels[rows[place]]} before; scores go with one label"
-            )
+        rows, names = self._totals.find(ids), id_list(ids)
+        changed = self.scores.check(rows, labels, num_classes)
+        if changed is not None:
+            before = self.scores.labels[rows[changed]]
+        elif (within := _other_label(names, labels)) is not None:
+            changed, before = within
+        else:
+            return
+        raise ValueError(
+            f"targets: sample {names[changed]!r} has target {labels[changed]}, and {before} before; scores go with one "
+            "label"
+        )
 
     def _logits_brought_home(self, logits: Any) -> NDArray[Any]:
         if logits is None:
@@ -628,6 +634,17 @@ def _options_from(arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
     if not isinstance(options, dict) or set(options) - _SAVED_OF_SCORES != {*_ALWAYS_SAVED}:
         raise ValueError(f"options are {options}")
     return options
+
+
+def _other_label(ids: list[SampleId], labels: NDArray[np.int64]) -> tuple[int, int] | None:
+    """The place of a sample that is in a batch twice with two labels, and the other label."""
+    if len(set(ids)) == len(ids):
+        return None
+    first: dict[SampleId, int] = {}
+    for place, (sample_id, label) in enumerate(zip(ids, labels.tolist(), strict=True)):
+        if first.setdefault(sample_id, label) != label:
+            return place, first[sample_id]
+    return None
 
 
 def _all_finite(values: NDArray[Any]) -> bool:

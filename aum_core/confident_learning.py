@@ -30,7 +30,7 @@ class Beliefs:
     sums : ndarray of shape (N, C), floats
         Softmax or logits added up by sample.
     counts : ndarray of shape (N,), int64
-        How many were added; rows of 0 are passed over.
+        How many were added; rows of 0 are passed over, and so are those whose largest sum is no number.
     labels : ndarray of shape (N,), int64
         The given labels.
     of_logits : bool
@@ -42,11 +42,12 @@ class Beliefs:
     ) -> None:
         self._sums, self._counts, self._labels, self._of_logits = sums, counts, labels, of_logits
         self.num_classes = sums.shape[1]
-        self.measured = np.flatnonzero(counts)
+        # the logit of a masked class may be minus infinity; what has no largest logit says nothing
+        self.measured = np.flatnonzero((counts > 0) & np.isfinite(sums.max(axis=1)))
         self.label_counts = np.bincount(labels[self.measured], minlength=self.num_classes)
         """Samples by given label, (C,)."""
         if not len(self.measured):
-            raise ValueError("mean_softmax: no sample was measured")
+            raise ValueError("noise_posterior: no sample was measured")
 
     @property
     def num_rows(self) -> int:

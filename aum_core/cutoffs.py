@@ -83,7 +83,7 @@ class Budget:
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         Where it is neither.
 
     Examples
@@ -98,6 +98,7 @@ class Budget:
     size: float
 
     def __post_init__(self) -> None:
+        _check_number("size", self.size)
         if not (0 < self.size < 1 or (self.size >= 1 and self.size % 1 == 0)):
             raise ValueError(f"size: {self.size!r}, want a number of samples such as 100, or a share such as 0.05")
 
@@ -108,7 +109,8 @@ class Budget:
         chosen = np.argsort(ranking.scores, kind="stable")[: min(count, int((~undecided).sum()))]  # NaN comes last
         flagged = np.zeros(len(undecided), np.bool_)
         flagged[chosen] = True
-        return RankingCut(flagged, undecided, {"rule": "a budget: the most suspicious samples", "budget": self.size})
+        size = float(self.size) if self.size < 1 else int(self.size)
+        return RankingCut(flagged, undecided, {"rule": "a budget: the most suspicious samples", "budget": size})
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,19 +147,33 @@ class Precision:
     ----------
     precision : float
         In (0, 1].
+
+    Raises
+    ------
+    TypeError, ValueError
+        Where it is no such share.
     """
 
     precision: float
 
     def __post_init__(self) -> None:
+        _check_number("precision", self.precision)
         if not 0 < self.precision <= 1:
             raise ValueError(f"precision: {self.precision}, want a share in (0, 1], such as 0.9")
 
     def cut(self, ranking: Ranking) -> RankingCut:
         """Flag the longest head of the ranking whose mean probability is at least the precision."""
         posterior = _required(ranking)
-        rule = {"rule": "noise posterior: the longest head of that mean probability", "precision": self.precision}
+        rule = {
+            "rule": "noise posterior: as many as can be with this share of them expected to be wrong",
+            "precision": float(self.precision),
+        }
         return _of_posterior(posterior, posterior.flag_at_precision(self.precision), rule)
+
+
+def _check_number(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        raise TypeError(f"{name}: {value!r}, want a number")
 
 
 def _required(ranking: Ranking) -> NoisePosterior:

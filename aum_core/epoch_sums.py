@@ -47,22 +47,44 @@ class EpochSums:
     left_out: int = 0
 
     def check(self, scores: Scores | None) -> None:
-        """Make an error of what is missing for these scores, or does not go together."""
+        """Make an error of what is missing for these scores, does not go together, or cannot be."""
+        self._check_rows()
         shape = self.counts.shape
         for name in ("margin", *(() if scores is None else scores.needs)):
             if name not in self.sums or self.sums[name].shape != shape:
                 found = "none" if name not in self.sums else f"shape {self.sums[name].shape}"
                 raise ValueError(f"epoch: {found} for the column {name!r}, want {shape}, as the counts")
-        if self.labels.shape != shape:
-            raise ValueError(f"epoch: labels of shape {self.labels.shape}, want {shape}, as the counts")
-        if scores is None:
-            return
-        for name, matrix, needed in (
-            ("softmax", self.softmax, scores.need_softmax_sums),
-            ("logits", self.logits, scores.need_logits_sums),
-        ):
-            if needed and (matrix is None or len(matrix) != shape[0]):
-                raise ValueError(f"epoch: no {name} for {shape[0]} rows, want (N, C), added up by row")
+        if scores is not None:
+            self._check_matrix("softmax", self.softmax, needed=scores.need_softmax_sums)
+            self._check_matrix("logits", self.logits, needed=scores.need_logits_sums)
+        if self.softmax is not None and self.logits is not None and self.softmax.shape != self.logits.shape:
+            raise ValueError(f"epoch: softmax of {self.softmax.shape[1]} classes and logits of {self.logits.shape[1]}")
+        self._check_labels()
+
+    def _check_rows(self) -> None:
+        for name, array in (("counts", self.counts), ("labels", self.labels)):
+            if array.dtype.kind not in "iu" or array.shape != self.counts.shape[:1]:
+                found = f"{array.dtype} of shape {array.shape}"
+                raise ValueError(f"epoch: {name}: {found}, want integers of shape (N,), one for each row")
+        negative = np.flatnonzero(self.counts < 0)
+        if negative.size:
+            raise ValueError(f"epoch: counts: row {negative[0]} has {self.counts[negative[0]]}, want at least 0")
+
+    def _check_matrix(self, name: str, matrix: NDArray[Any] | None, *, needed: bool) -> None:
+        size = len(self.counts)
+        if matrix is None and needed:
+            raise ValueError(f"epoch: no {name} for {size} rows, want ({size}, C), added up by row")
+        if matrix is not None and (matrix.ndim != 2 or len(matrix) != size):
+            raise ValueError(f"epoch: {name} of shape {matrix.shape}, want ({size}, C), added up by row")
+
+    def _check_labels(self) -> None:
+        """Make an error of a label of a measured row that is no class."""
+        end = np.inf if self.num_classes is None else self.num_classes
+        classes = "[0, C)" if self.num_classes is None else f"[0, {end})"
+        wrong = np.flatnonzero((self.counts > 0) & ((self.labels < 0) | (self.labels >= end)))
+        if wrong.size:
+            target = self.labels[wrong[0]]
+            raise ValueError(f"epoch: labels: row {wrong[0]} has target {target}, want one in {classes}")
 
     @property
     def num_classes(self) -> int | None:

@@ -122,7 +122,9 @@ def write_findings(findings: Findings, labels: NDArray[Any], folder: Path) -> No
     }
     if findings.posterior is not None:
         columns["probability_wrong"] = findings.posterior.probabilities
-        write_posterior(folder, findings.sample_ids, findings.targets, findings.posterior, labels)
+        write_posterior(
+            folder, findings.sample_ids, findings.targets, findings.posterior, labels, flagged=findings.flagged
+        )
     worst_first = findings.most_suspicious(int(findings.flagged.sum()))
     write_table(folder / "flagged.csv", columns, worst_first)
     write_json(folder / "run.json", findings.run)

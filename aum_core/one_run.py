@@ -74,8 +74,9 @@ def find_by_posterior(
 
     Raises
     ------
-    ValueError
-        Where the arguments do not fit, before anything is trained; where nothing was measured.
+    TypeError, ValueError
+        Where the arguments do not fit, before anything is trained; where nothing was measured, or logits of another
+        number of classes.
 
     Examples
     --------
@@ -94,6 +95,8 @@ def find_by_posterior(
     names = names_of_rows(sample_ids, len(given))
     labels = label_names(class_names, num_classes)
     rule = LikelyWrong() if cutoff is None else cutoff
+    if isinstance(rule, type) or not callable(getattr(rule, "cut", None)):
+        raise TypeError(f"cutoff: {rule!r}, want LikelyWrong(), Precision(0.9), Budget(100) or ZeroMargin()")
     folder = Path(save_dir)
     folder.mkdir(parents=True, exist_ok=True)
     remove_old_files(folder)
@@ -102,7 +105,7 @@ def find_by_posterior(
     train(given, num_classes, keeper)
     aums = by_row(keeper.totals.sample_ids, keeper.totals.aums, len(given), "train: the run")
     keeper.totals.save(folder / "totals.npz")
-    posterior = _by_row(keeper, given)
+    posterior = _by_row(keeper, given, num_classes)
     scores = 1 - posterior.probabilities
     cut = rule.cut(Ranking(scores, aums, posterior))
     description = {
@@ -122,9 +125,11 @@ def find_by_posterior(
     return findings
 
 
-def _by_row(calculator: AUMCalculator, given: NDArray[np.int64]) -> NoisePosterior:
+def _by_row(calculator: AUMCalculator, given: NDArray[np.int64], num_classes: int) -> NoisePosterior:
     """The posterior by row of the data set; a sample that was not measured keeps its label."""
     found = calculator.noise_posterior()
+    if len(found.transition) != num_classes:
+        raise ValueError(f"train: logits of {len(found.transition)} classes, want num_classes={num_classes}")
     rows = calculator.totals.sample_ids
     probabilities = by_row(rows, found.probabilities, len(given), "train: the run")
     suggested = given.copy()

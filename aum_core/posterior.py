@@ -33,8 +33,9 @@ CONDITIONS: dict[Verdict, str] = {
     "where few labels are wrong.",
     "classes": "The errors look as if they followed from the class, as confusions do. Precision and recall hold "
     "roughly if they do; where samples are ambiguous they promise too much.",
-    "cannot tell": "Where the network disagrees with labels it is unsure: samples are ambiguous, or hardly any label "
-    "is wrong. Nothing is flagged. The ranking is for review; that by AUM is as good here.",
+    "cannot tell": "Cannot tell which labels are wrong: where the network disagrees with labels it is unsure, so "
+    "samples are ambiguous, or hardly any label is wrong. The noise posterior flags nothing then. Its ranking is for "
+    "review; that by AUM is as good here.",
 }
 
 _MIN_SHARE = 0.15
@@ -42,6 +43,7 @@ _MIN_POWER = 0.3
 _MIN_CONFIDENCE_RATIO = 0.75
 _HIGHEST_RATE = 0.8
 _LARGEST_CORRECTION = 4.0
+_SLACK = 0.01  # half types round
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +64,9 @@ class NoisePosterior:
     Attributes
     ----------
     probabilities : ndarray of shape (N,), float64
-        The chance that the given label is wrong; NaN where nothing was measured.
+        The chance that the given label is wrong; NaN where nothing was measured in the window, or no number.
     suggested : ndarray of shape (N,), int64
-        The most likely true class.
+        The most likely true class; -1 where the chance is NaN.
     transition : ndarray of shape (C, C), float64
         ``transition[i, j]``: how likely a sample of class i is labelled j. Rows add up to 1.
     expected_wrong : float
@@ -203,6 +205,12 @@ def noise_posterior(mean_softmax: ArrayLike, targets: ArrayLike) -> NoisePosteri
     if len(labels) != len(means):
         raise ValueError(f"targets: {len(labels)} of them, want {len(means)}: one for each row of mean_softmax")
     measured = ~np.isnan(means).any(axis=1)
+    wrong = np.flatnonzero(measured & ((means.min(axis=1) < 0) | ~(np.abs(means.sum(axis=1) - 1) < _SLACK)))
+    if wrong.size:
+        raise ValueError(
+            f"mean_softmax: row {wrong[0]} is not of probabilities that add up to 1 but {means[wrong[0]]}; want the "
+            "softmax of logits"
+        )
     return estimate(Beliefs(means, measured.astype(np.int64), labels))
 
 

@@ -110,7 +110,7 @@ class _Spread:
 
 @dataclass(frozen=True, slots=True)
 class _EarlyMean:
-    """The mean over a sample's first epochs."""
+    """The mean over a sample's first epochs; of shards that are merged, over the first that each had of it."""
 
     name: str
     needs: str
@@ -118,14 +118,17 @@ class _EarlyMean:
 
     @property
     def keeps(self) -> tuple[str, ...]:
-        return (self.name,)
+        return (self.name, f"{self.name}_epochs")
 
     def take(self, kept: Kept, epoch: Epoch) -> None:
+        own, epochs = (kept[name] for name in self.keeps)
         early = kept["epochs"][epoch.rows] < _EARLY_EPOCHS
-        kept[self.name][epoch.rows[early]] += epoch.means[self.needs][early]
+        own[epoch.rows[early]] += epoch.means[self.needs][early]
+        epochs[epoch.rows[early]] += 1
 
     def values(self, kept: Kept) -> NDArray[np.float64]:
-        return _over_epochs(kept[self.name], np.minimum(kept["epochs"], _EARLY_EPOCHS))
+        own, epochs = (kept[name] for name in self.keeps)
+        return _over_epochs(own, epochs)
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,8 +39,13 @@ def write_posterior(
     labels: NDArray[np.int64],
     posterior: NoisePosterior,
     class_names: NDArray[Any] | None = None,
+    *,
+    flagged: NDArray[np.bool_] | None = None,
 ) -> None:
-    """Write ``noise_posterior.csv``, most suspicious first, and ``transition.csv``, a row for each true class."""
+    """Write ``noise_posterior.csv``, most suspicious first, and ``transition.csv``, a row for each true class.
+
+    Flagged is what another cut flagged, where there was one.
+    """
     names = np.arange(len(posterior.transition)) if class_names is None else class_names
     named = np.append(names.astype(object), "")  # -1 is unknown, and comes out empty
     columns = {
@@ -48,7 +53,7 @@ def write_posterior(
         "given_label": named[labels],
         "suggested_label": named[posterior.suggested],
         "probability_wrong": posterior.probabilities,
-        "flagged": posterior.flagged.astype(np.int64),
+        "flagged": (posterior.flagged if flagged is None else flagged).astype(np.int64),
     }
     write_table(folder / "noise_posterior.csv", columns, posterior.most_suspicious())
     by_given = dict(zip(map(str, names.tolist()), posterior.transition.T, strict=True))

@@ -155,7 +155,8 @@ class Scores(Mapping[str, "NDArray[np.float64]"]):
             raise ValueError(
                 f"logits: {num_classes} classes, and {self._num_classes} before; want the same number in all batches"
             )
-        before = np.append(self._labels.values, -1)[rows]
+        before, known = np.full(len(rows), -1), rows >= 0
+        before[known] = self._labels.values[rows[known]]
         changed = np.flatnonzero((before >= 0) & (before != targets))
         return int(changed[0]) if changed.size else None
 

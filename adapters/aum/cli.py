@@ -47,7 +47,8 @@ METHOD is one of
                     come to be wrong. It finds about half of those of ambiguous samples, and flags more right labels.
 
 Files in the folder --out
-  flagged.csv       labels held to be wrong: sample_id, given_label, suggested_label, aum; most suspicious first
+  flagged.csv       labels held to be wrong: sample_id, given_label, suggested_label, aum (and probability_wrong, with
+                    noise-posterior); most suspicious first
   aum_values.csv    all samples: sample_id, aum; best first
   run.json          what was done and how the cut-off came about
   noise_posterior.csv, transition.csv        the chance that each label is wrong, and the estimated chance that a sample

@@ -130,6 +130,16 @@ def test_a_shard_in_its_first_epochs_does_not_go_with_a_later_one(golden):
         np.testing.assert_array_equal(before[name], array)
 
 
+def test_a_shard_whose_logits_are_all_zero_has_measured_something(tmp_path):
+    labels = np.arange(8) % 2
+    late, early = (AUMCalculator(tmp_path, noise_posterior=True) for _ in range(2))
+    for _ in range(4):
+        late.accumulate(np.zeros((8, 2)), labels, np.arange(8))
+    early.accumulate(np.eye(2)[labels], labels, np.arange(8))
+    with pytest.raises(ValueError, match="one shard is in its first three epochs"):
+        early.scores.include(late.scores, np.arange(8))
+
+
 def test_where_nothing_can_be_told_nothing_is_flagged_and_it_is_said():
     with np.load(GOLDEN / "clean.npz") as file:
         logits, targets = file["logits"], file["targets"]
@@ -208,9 +218,49 @@ def test_what_comes_in_is_left_as_it_is_and_what_was_not_measured_is_nan(golden)
     np.testing.assert_allclose(found.probabilities[others], alone.probabilities, atol=1e-12)
 
 
+@pytest.mark.parametrize("model", ["judged", "classes"])
+def test_a_sample_whose_logits_are_no_numbers_is_not_judged_and_spoils_no_other(tmp_path, model):
+    logits, labels = sums_of_logits()
+    logits[0, 0], logits[1, 1] = np.nan, np.inf
+    options = {"noise_posterior": True, "posterior_model": model}
+    found = AUMCalculator(tmp_path, nonfinite="propagate", **options)
+    others = AUMCalculator(tmp_path, **options)
+    for _ in range(4):
+        found.accumulate(logits, labels, np.arange(60))
+        others.accumulate(logits[2:], labels[2:], np.arange(2, 60))
+    posterior = found.noise_posterior()
+    assert np.isnan(posterior.probabilities[:2]).all()
+    np.testing.assert_allclose(posterior.probabilities[2:], others.noise_posterior().probabilities, atol=0.05)
+    found.finalize()
+    assert (tmp_path / "noise_posterior.csv").read_text().splitlines()[-2:] == [
+        f"0,{labels[0]},,,0",
+        f"1,{labels[1]},,,0",
+    ]
+
+
+def test_logits_that_are_too_large_for_float32_sums_do_not_break_the_training(tmp_path):
+    logits, labels = sums_of_logits()
+    logits[0] *= 1e200
+    calculator = AUMCalculator(tmp_path, noise_posterior=True)
+    for sign in (1, 1, 1, -1, 1):
+        logits[0] *= sign
+        calculator.accumulate(logits, labels, np.arange(60))
+    posterior = calculator.noise_posterior()
+    assert np.isfinite(posterior.probabilities[1:]).all()
+
+
+def sums_of_logits():
+    generator = np.random.default_rng(0)
+    labels = np.arange(60) % 3
+    return 4 * np.eye(3)[labels] + generator.normal(size=(60, 3)), labels
+
+
 @pytest.mark.parametrize(
     ("means", "targets", "error", "words"),
     [
+        (np.array([[0.5, 0.5], [2.0, -1.0]]), [0, 1], ValueError, "mean_softmax: row 1 is not of probabilities"),
+        (np.array([[0.5, 0.5], [0.2, 0.2]]), [0, 1], ValueError, "mean_softmax: row 1 is not of probabilities"),
+        (np.array([[np.inf, 0.5], [0.2, 0.8]]), [0, 1], ValueError, "mean_softmax: row 0 is not of probabilities"),
         (np.zeros(3), [0, 1, 0], ValueError, "mean_softmax: dtype float64 and shape"),
         (np.zeros((3, 1)), [0, 0, 0], ValueError, "C at least 2"),
         (np.zeros((3, 2), int), [0, 1, 0], ValueError, "want floats"),
@@ -279,6 +329,19 @@ def test_a_budget_is_a_number_or_a_share(size):
         Budget(size)
 
 
+@pytest.mark.parametrize("wrong", ["3", None, True, [1]])
+def test_numbers_of_cutoffs_are_numbers(wrong):
+    with pytest.raises(TypeError, match="size: "):
+        Budget(wrong)
+    with pytest.raises(TypeError, match="precision: "):
+        Precision(wrong)
+
+
+@pytest.mark.parametrize("cutoff", [Budget(np.int64(2)), Budget(np.float32(0.25)), Precision(np.float64(0.5))])
+def test_cutoffs_of_numpy_numbers_can_be_written(cutoff):
+    json.dumps(cutoff.cut(RANKING).choices(), allow_nan=False)
+
+
 def test_cutoffs_that_need_a_posterior_say_so():
     for cutoff in (LikelyWrong(), Precision(0.9)):
         with pytest.raises(ValueError, match="needs the noise posterior"):
@@ -340,6 +403,31 @@ def test_a_sample_that_is_never_measured_is_undecided_and_keeps_its_label(tmp_pa
 def test_a_run_that_measures_nothing_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="the run measured nothing"):
         find_by_posterior(lambda *_: None, [0, 1], 2, save_dir=tmp_path)
+
+
+@pytest.mark.parametrize("wrong", [0.9, Precision, "budget"])
+def test_what_is_no_cutoff_is_told_before_anything_is_trained(tmp_path, wrong):
+    with pytest.raises(TypeError, match=r"cutoff: .*, want LikelyWrong"):
+        find_by_posterior(lambda *_: pytest.fail("trained"), [0, 1], 2, save_dir=tmp_path, cutoff=wrong)
+
+
+def test_logits_of_another_number_of_classes_than_was_told_are_an_error(tmp_path):
+    truth = np.arange(40) % 2
+
+    def train(targets, num_classes, calculator):
+        calculator.accumulate(4.0 * np.eye(3)[truth], targets, np.arange(40))
+
+    with pytest.raises(ValueError, match="train: logits of 3 classes, want num_classes=2"):
+        find_by_posterior(train, truth, 2, save_dir=tmp_path)
+
+
+def test_the_files_of_another_cut_agree_on_what_is_flagged(tmp_path):
+    truth = np.arange(200) % 4
+    given, _ = flip_pairs(truth, 4, 0.1, seed=0)
+    findings = find_by_posterior(training(truth), given, 4, save_dir=tmp_path, cutoff=Budget(50))
+    table = np.genfromtxt(tmp_path / "noise_posterior.csv", delimiter=",", names=True)
+    np.testing.assert_array_equal(np.sort(table["sample_id"][table["flagged"] == 1]), np.flatnonzero(findings.flagged))
+    assert (tmp_path / "flagged.csv").read_text().count("\n") == 51
 
 
 def test_self_check_takes_the_findings_of_one_run(tmp_path):

@@ -113,9 +113,9 @@ def test_epochs_are_seen_to_end_where_they_are_told_to(tmp_path, batch_size):
 def test_a_padding_repeat_does_not_end_an_epoch(tmp_path):
     calculator = AUMCalculator(tmp_path, scores=["correctness"])
     calculator.accumulate(np.eye(4), np.arange(4), [0, 1, 2, 3])
-    calculator.accumulate(np.eye(4), np.arange(4), [4, 5, 6, 0])
+    calculator.accumulate(np.eye(4), [1, 2, 3, 0], [4, 5, 6, 0])
     assert calculator.scores.describe()["epochs"] == 1
-    calculator.accumulate(np.eye(4), np.arange(4), [3, 2, 1, 5])
+    calculator.accumulate(np.eye(4), [3, 2, 1, 2], [3, 2, 1, 5])
     assert calculator.scores.describe()["epochs"] == 2
 
 
@@ -216,6 +216,30 @@ def test_a_label_or_a_number_of_classes_that_changes_is_told_before_anything_cha
     np.testing.assert_array_equal(before[1], calculator.scores["confidence"])
 
 
+@pytest.mark.parametrize("name", ["confidence", "forgetting"])
+def test_two_labels_of_a_sample_are_told_whatever_the_score_needs(tmp_path, name):
+    calculator = AUMCalculator(tmp_path, scores=[name])
+    with pytest.raises(ValueError, match="sample 'b' has target 1, and 0 before"):
+        calculator.accumulate(np.eye(3), [2, 0, 1], ["a", "b", "b"])
+    assert len(calculator.totals) == 0
+    calculator.accumulate(np.eye(3), [2, 0, 0], ["a", "b", "b"])
+    with pytest.raises(ValueError, match="sample 'a' has target 1, and 2 before"):
+        calculator.accumulate(np.eye(3)[:1], [1], ["a"])
+
+
+def test_a_label_that_changes_once_the_window_has_closed_is_told(tmp_path):
+    labels = np.arange(60) % 3
+    calculator = AUMCalculator(tmp_path, noise_posterior=True)
+    for _ in range(3):
+        calculator.accumulate(9 * np.eye(3)[(labels + (np.arange(60) < 6)) % 3], labels, np.arange(60))
+    for _ in range(2):
+        calculator.accumulate(9 * np.eye(3)[labels], labels, np.arange(60))
+    calculator.end_epoch()
+    assert calculator.scores.describe()["belief_window"]["closed"]
+    with pytest.raises(ValueError, match="sample 8 has target 0, and 2 before"):
+        calculator.accumulate(np.eye(3)[:1], [0], [8])
+
+
 def test_measured_batches_need_their_softmax(tmp_path):
     from aum_core import compute_margins
 
@@ -296,6 +320,38 @@ def test_an_epoch_that_does_not_fit_is_refused_before_anything_changes(tmp_path,
     with pytest.raises(ValueError, match=broken):
         calculator.add_epoch(EpochSums(**parts))
     assert len(calculator.totals) == 0
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "words"),
+    [
+        ("labels", np.array([0, 1, 4]), r"labels: row 2 has target 4, want one in \[0, 4\)"),
+        ("labels", np.array([0, -1, 2]), "labels: row 1 has target -1"),
+        ("labels", np.array([0, 1, 2.0]), "labels: float64 of shape"),
+        ("counts", np.array([1, -1, 1]), "counts: row 1 has -1"),
+        ("counts", np.array([1, 1, 1.0]), "counts: float64 of shape"),
+        ("softmax", np.ones(3), r"softmax of shape \(3,\), want \(3, C\)"),
+        ("softmax", np.ones((3, 5)), r"softmax of 5 classes and logits of 4"),
+    ],
+)
+def test_values_of_an_epoch_that_cannot_be_are_refused(tmp_path, part, value, words):
+    parts = {
+        "counts": np.ones(3, np.int64),
+        "sums": {"margin": np.ones(3), "correct": np.ones(3)},
+        "labels": np.arange(3),
+        "softmax": np.ones((3, 4)) / 4,
+        "logits": np.zeros((3, 4)),
+    }
+    calculator = AUMCalculator(tmp_path, noise_posterior=True)
+    with pytest.raises(ValueError, match=f"epoch: {words}"):
+        calculator.add_epoch(EpochSums(**{**parts, part: value}))
+    assert len(calculator.totals) == 0
+    calculator.add_epoch(EpochSums(**parts))
+
+
+def test_totals_are_no_epoch(tmp_path):
+    with pytest.raises(TypeError, match=r"epoch: Totals, want aum_core.EpochSums"):
+        AUMCalculator(tmp_path).add_epoch(Totals())
 
 
 def test_an_epoch_elsewhere_with_another_label_or_number_of_classes_is_refused(tmp_path):
@@ -384,6 +440,18 @@ def test_shards_of_different_samples_merge_to_the_scores_of_all(tmp_path):
     merged.include(parts[0].scores, np.arange(25))
     for name in names:
         np.testing.assert_array_equal(merged[name], whole.scores[name], err_msg=name)
+
+
+def test_scores_of_a_sample_that_two_shards_measured_are_means_over_both(tmp_path):
+    names = ["confidence", "variability", "correctness", "el2n", "softmax_margin", MARGIN_OF_MEAN]
+    shards = [AUMCalculator(tmp_path, scores=names) for _ in range(2)]
+    for epoch in range(8):
+        shards[epoch % 2].accumulate(np.array([[1.0, 0.0]]), [0], ["a"])
+        shards[epoch % 2].end_epoch()
+    alone = dict(shards[1].scores)
+    shards[0].scores.include(shards[1].scores, np.array([0]))
+    for name in names:
+        np.testing.assert_allclose(shards[0].scores[name], alone[name], atol=1e-7, err_msg=name)
 
 
 def test_scores_that_do_not_go_together_are_not_merged(tmp_path):

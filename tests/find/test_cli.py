@@ -380,6 +380,39 @@ def test_the_noise_posterior_tells_its_rates_and_what_to_make_of_them(confused):
     np.testing.assert_array_equal(rates.argmax(axis=1), (np.arange(10) + 1) % 10)
 
 
+@pytest.fixture
+def halves(tmp_path):
+    """Two classes that a plane parts, none of them wrong."""
+    features = np.random.default_rng(0).normal(size=(1500, 6))
+    np.savez(tmp_path / "data.npz", X=features, y=(features[:, 0] > 0).astype(int))
+    return ["find", str(tmp_path / "data.npz"), "--top", "0", "--out", str(tmp_path / "out")]
+
+
+def test_where_nothing_can_be_told_that_is_what_is_printed(halves, capsys):
+    assert main([*halves, "--flip-labels", "0.001"]) == 0
+    printed = capsys.readouterr().out
+    assert "Flagged   0 labels of 1500 (0.0%)" in printed
+    assert "          Cannot tell which labels are wrong: " in printed
+    assert "expected to be" not in printed
+    assert "  precision          -        nothing was flagged\n" in printed
+
+
+def test_a_budget_is_kept_where_nothing_can_be_told(halves, capsys):
+    assert main([*halves, "--budget", "900"]) == 0
+    printed = capsys.readouterr().out
+    assert "Flagged   900 labels of 1500 (60.0%)" in printed
+    assert "of the flagged labels are expected to be wrong,\n" in printed
+    assert "The noise posterior flags nothing then." in " ".join(printed.split())
+    assert "Beware" not in printed  # the budget said so, not the network
+
+
+def test_the_files_are_named_at_the_end(halves, tmp_path, capsys):
+    assert main([*halves, "--epochs", "2"]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    for name in OF_POSTERIOR - {"totals.npz"}:
+        assert name in last
+
+
 @pytest.mark.parametrize(
     ("words", "rule"),
     [

@@ -45,7 +45,7 @@ def print_findings(
     lines = _summary(findings, data)
     if check is not None:
         lines += _check_lines(check)
-    for line in [*lines, *_files(out, check is not None)]:
+    for line in [*lines, *_files(findings, out, check is not None)]:
         console.print(Text(line), soft_wrap=True)
 
 
@@ -100,7 +100,7 @@ def _summary(findings: Findings, data: LabelledData) -> list[str]:
         f"Flagged   {flagged} labels of {size} ({flagged / size:.1%})",
         *_cut_lines(findings),
     ]
-    if flagged > size / 2:
+    if flagged > size / 2 and "budget" not in findings.run["cut"]:
         lines.append("Beware    more than half is flagged: the network hardly learnt to tell these classes apart")
     lines += [
         "AUM       how far the given label's score was above the best other one, on average over training;",
@@ -136,12 +136,14 @@ def _rule(rule: dict[str, Any]) -> str:
 
 def _posterior_lines(posterior: NoisePosterior, flagged: NDArray[np.bool_]) -> list[str]:
     told = posterior.describe(flagged)
-    expected, share = told["expected_wrong"], told["expected_wrong_share"]
-    precision, recall = (
-        "-" if told[name] is None else f"{told[name]:.2f}" for name in ("predicted_precision", "predicted_recall")
-    )
+    lines = [f"Expected  {told['expected_wrong']:.0f} wrong labels ({told['expected_wrong_share']:.1%})"]
+    if told["predicted_precision"] is not None:
+        lines += [
+            f"          {told['predicted_precision']:.0%} of the flagged labels are expected to be wrong,",
+            f"          {told['predicted_recall']:.0%} of the wrong labels are expected to be flagged",
+        ]
     return [
-        f"Expected  {expected:.0f} wrong labels ({share:.1%}); of the flagged precision {precision}, recall {recall}",
+        *lines,
         *(f"          {line}" for line in textwrap.wrap(CONDITIONS[posterior.verdict], 100)),
     ]
 
@@ -151,13 +153,16 @@ def _shape(data: LabelledData) -> str:
 
 
 def _check_lines(check: Detection) -> list[str]:
-    precision = "nothing was flagged" if check.precision is None else f"{check.precision:.3f}"
+    if check.precision is None:
+        precision = "  precision          -        nothing was flagged"
+    else:
+        precision = f"  precision          {check.precision:<8.3f} share of the flagged labels that were flipped"
     return [
         "",
         f"Self-check: {check.wrong} labels were flipped first",
         f"  AUROC              {check.auroc:.4f}   how often a flipped label ranks as more suspicious than another",
         f"  average precision  {check.average_precision:.4f}   of the ranking",
-        f"  precision          {precision:<8} share of the flagged labels that were flipped",
+        precision,
         f"  recall             {check.recall:<8.3f} share of the flipped labels that were flagged",
         f"  in the lowest {check.budget:<5}{check.found_within_budget:<8.3f} share of the flipped labels found there",
         "The labels above and in the files include the flipped ones. A label that was wrong already counts against the",
@@ -165,7 +170,10 @@ def _check_lines(check: Detection) -> list[str]:
     ]
 
 
-def _files(out: Path, checked: bool) -> list[str]:
+def _files(findings: Findings, out: Path, checked: bool) -> list[str]:
     note = " (with the self-check)" if checked else ""
-    folder = _printable(str(out))
-    return ["", f"Files in {folder}: flagged.csv, aum_values.csv, run.json{note}, and the state of the runs"]
+    names = ["flagged.csv", "aum_values.csv", f"run.json{note}"]
+    if findings.posterior is not None:
+        names += ["noise_posterior.csv", "transition.csv"]
+    runs = "run" if findings.plan is None else "runs"
+    return ["", f"Files in {_printable(str(out))}: {', '.join(names)}, and the state of the {runs}"]
