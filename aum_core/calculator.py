@@ -428,6 +428,7 @@ class AUMCalculator:
         for name, array in arrays.items():
             part, _, own = name.partition(".")
             parts.setdefault(part, {})[own] = array
+        parts.pop("rank", None)  # of a job of several: its adapter has looked at it
         kept = {"records": self._log, "scores": self._scores}
         wanted = {"options", "totals", *(name for name, part in kept.items() if part is not None)}
         if set(parts) != wanted:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import importlib.util
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from aum_core.files import write_whole
-from aum_core.tables import write_aum_values
+from aum_core.tables import ranked, write_aum_values
 
 if TYPE_CHECKING:
     import os
 
+    import numpy as np
     from numpy.typing import NDArray
 
 __all__ = ["write_ranking"]
@@ -33,6 +32,7 @@ def write_ranking(path: str | os.PathLike[str], sample_ids: NDArray[Any], aums: 
     Examples
     --------
     >>> import tempfile
+    >>> import numpy as np
     >>> from pathlib import Path
     >>> path = Path(tempfile.mkdtemp(), "aum_values.csv")
     >>> write_ranking(path, np.array([7, 3]), np.array([0.5, 1.0]))
@@ -44,7 +44,7 @@ def write_ranking(path: str | os.PathLike[str], sample_ids: NDArray[Any], aums: 
         return
     from aum._arrow_lines import lines  # noqa: PLC0415 # loads pyarrow
 
-    order = np.argsort(-aums, kind="stable")
+    order = ranked(aums)
     with write_whole(path, "wb") as file:
         file.write(b"sample_id,aum\n")
         for start in range(0, len(order), _LINES):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
@@ -91,6 +92,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(arguments, f"unknown: {' '.join(unknown)} (see aum {arguments.command} --help)", 2)
     try:
         arguments.run(arguments)
+        sys.stdout.flush()  # a pipe that is closed is found here, not when Python ends
+    except BrokenPipeError:
+        return _stop_writing()
     except InputError as error:
         return _fail(arguments, str(error), 2)
     except ModuleNotFoundError as error:
@@ -101,6 +105,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         # where it hits while nothing has been written yet it has no words of its own
         return _fail(arguments, str(interrupt) or "interrupted; nothing has been written", 130)
     return 0
+
+
+def _stop_writing() -> int:
+    """End without a word where whoever reads the output has closed it, as `head` does; 128 + SIGPIPE, as in shells."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would flush into the pipe once more
+    return 141
 
 
 def _fail(arguments: argparse.Namespace, message: str, code: int) -> int:

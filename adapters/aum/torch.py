@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 import aum_core
 from aum_core import AUMRecord, Findings, Margins, ThresholdPlan, Totals, compute_margins
 from aum_core.margins import TargetError, check_logits, check_targets, rows_per_block, widened
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Mapping
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from aum_core.records import RecordLog, SampleIds
@@ -154,7 +155,8 @@ class AUMCalculator(aum_core.AUMCalculator):
     def state_dict(self) -> dict[str, torch.Tensor]:
         """The state in tensors, for `torch.save` beside those of model and optimiser.
 
-        Of a log on disk it names the parts that belong to it; what was still in memory becomes one first.
+        Of a log on disk it names the parts that belong to it; what was still in memory becomes one first. Under
+        `torch.distributed` it is that of this rank: each saves and loads its own.
 
         Examples
         --------
@@ -174,10 +176,24 @@ class AUMCalculator(aum_core.AUMCalculator):
         Raises
         ------
         ValueError
-            Where it contradicts itself or the parts on disk, or is of a calculator with another `compressed`; this one
-            is as before.
+            Where it contradicts itself or the parts on disk, or is of another rank or of a calculator with another
+            `compressed`; this one is as before.
         """
         self._take_arrays({name: tensor.numpy(force=True) for name, tensor in state_dict.items()})
+
+    def _to_arrays(self) -> dict[str, NDArray[Any]]:
+        arrays = super()._to_arrays()
+        return {**arrays, "rank": np.array([torch.distributed.get_rank()])} if several_ranks() else arrays
+
+    def _take_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        # one that tells no rank was saved alone: on all ranks it would count as often as there are ranks
+        saved = int(arrays["rank"][0]) if len(arrays.get("rank", ())) else 0
+        if several_ranks() and saved != torch.distributed.get_rank():
+            raise ValueError(
+                f"state: of rank {saved}, and this is rank {torch.distributed.get_rank()}: want each rank to save and "
+                "load its own, or what was measured would count several times"
+            )
+        super()._take_arrays(arrays)
 
 
 class DatasetWithIndex(aum_core.DatasetWithIndex, Dataset[Any]):

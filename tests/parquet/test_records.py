@@ -193,6 +193,17 @@ def test_an_earlier_run_is_set_aside_and_told(tmp_path):
         first.finalize()
 
 
+def test_an_earlier_run_that_goes_on_does_not_write_between_the_parts_of_a_new_one(tmp_path):
+    first, second = on_disk(tmp_path, part_size=2), on_disk(tmp_path, part_size=2)
+    batch = np.float32([[2, 0.5]] * 2), [0, 0], [1, 2]
+    first.accumulate(*batch)
+    with pytest.warns(UserWarning, match="1 parts of an earlier run"):
+        second.accumulate(*batch)  # a part of the same name
+    with pytest.raises(FileNotFoundError, match="no other run"):
+        first.accumulate(*batch)
+    assert len([*(tmp_path / "records").iterdir()]) == 1
+
+
 def test_two_processes_that_take_themselves_for_the_same_rank_are_told(tmp_path):
     first, second = on_disk(tmp_path, part_size=2), on_disk(tmp_path, part_size=2)
     batch = np.float32([[2, 0.5]] * 2), [0, 0], [1, 2]

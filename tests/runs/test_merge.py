@@ -89,7 +89,7 @@ def test_a_folder_whose_whole_and_parts_are_not_known_to_belong_together(aum, re
     whole.save(folder / "totals.npz")
     assert "of which its run.json does not say" in refused("merge", folder, "--out", tmp_path / "out")
     (folder / "run.json").write_text(json.dumps({"per_rank": [{}, {}, {}]}))
-    assert aum("merge", folder, "--out", tmp_path / "out").out.startswith("1 shards, 20 samples")
+    assert aum("merge", folder, "--out", tmp_path / "out").out.startswith("1 shard, 20 samples")
 
 
 def test_a_rank_that_is_missing(refused, shards, tmp_path):

@@ -1,6 +1,8 @@
 """`aum rank`, `aum info` and `aum records`: what they print of a run."""
 
 import json
+import subprocess
+import sys
 from functools import partial
 
 import numpy as np
@@ -117,7 +119,12 @@ def test_records_in_parts_of_several_ranks(aum, refused, tmp_path, pyarrow):
     lines = aum("records", tmp_path, "7").out.splitlines()
     assert [line.split()[0] for line in lines[1:5]] == ["1", "2", "3", "4"]
     assert [line.split()[5] for line in lines[1:5]] == ["2", "1", "3", "2"]
-    assert lines[-2] == "sample 7: AUM 2 after 4 measurements"
+    assert lines[-3] == "sample 7: AUM 2 after 4 measurements"
+    assert lines[-1] == "'7' is there as a str, too: --str shows it"
+    assert aum("records", tmp_path, "7", "--str").out.splitlines()[-2:] == [
+        "sample 7: AUM -1 after 4 measurements",
+        "margins ▁▁▁▁ -1 to -1, 4 below 0",
+    ]
     assert "sample '8' was never measured" in refused("records", tmp_path, "8")
     assert "records/ (2 parts)" in aum("info", tmp_path).out
 
@@ -128,11 +135,50 @@ def test_records_with_negative_ids_and_values_that_are_not_finite(aum, tmp_path)
         calculator.update([logits], [0], [-7])
     calculator.finalize()
     lines = aum("records", tmp_path, "--", "-7").out.splitlines()
-    assert lines[-1].startswith("margins \N{LOWER ONE EIGHTH BLOCK}   ")
+    assert lines[-1] == "margins \N{LOWER ONE EIGHTH BLOCK}   1 to 1, 0 below 0, 2 not finite"
+    assert aum("records", tmp_path, "--last", "1", "--", "-7").out.splitlines()[1].split()[-1] == "nan"
+
+
+def test_records_of_an_int_and_of_a_str_that_reads_alike(aum, tmp_path):
+    calculator = AUMCalculator(tmp_path, compressed=False)
+    for _ in range(2):
+        calculator.update([[2.0, 0.0], [0.0, 1.0], [0.0, 3.0]], [0, 0, 0], [7, "7", "8"])
+    calculator.finalize()
+    out = aum("records", tmp_path, "7").out
+    assert "sample 7: AUM 2 after 2 measurements\n" in out
+    assert out.endswith("'7' is there as a str, too: --str shows it\n")
+    assert "sample 7: AUM -1 after 2 measurements\n" in aum("records", tmp_path, "7", "--str").out
+    assert "sample 8: AUM -3 after 2 measurements\n" in aum("records", tmp_path, "8", "--str").out
+    assert "sample 8: AUM -3 after 2 measurements\n" in aum("records", tmp_path, "8").out
+
+
+def test_records_that_cannot_be_read(refused, tmp_path, pyarrow):
+    (tmp_path / "records").mkdir()
+    (tmp_path / "records/rank0-part000000.parquet").write_bytes(b"half")
+    assert refused("records", tmp_path, "7").startswith(f"{tmp_path}: its records cannot be read (")
+    (tmp_path / "records/rank0-part000000.parquet").rename(tmp_path / "records/other.parquet")
+    assert "no records in it" in refused("records", tmp_path, "7")
+
+
+def test_a_text_of_more_digits_than_an_int_may_have(refused, run):
+    assert "was never measured" in refused("records", run("a", compressed=False), "9" * 5000)
+
+
+def test_a_reader_that_has_seen_enough(tmp_path):
+    totals = Totals()
+    totals.add(range(50_000), np.arange(50_000.0))
+    totals.save(tmp_path / "totals.npz")
+    words = [sys.executable, "-m", "aum", "rank", tmp_path, "--top", "50000"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
 
 
 def test_runs_without_records(refused, run, tmp_path):
     folder = run("a")
+    assert refused("records", folder / "typo", "7").endswith("not there, want the folder of a run")
     assert refused("records", folder, "7").startswith(f"{folder}: no records in it; they are kept by calculators with")
     (folder / "full_aum_records.csv").write_text("id,aum\n")
     assert "first line ['id', 'aum'], want sample_id," in refused("records", folder, "7")

@@ -49,7 +49,7 @@ def write_csv(path: str | os.PathLike[str], parts: Sequence[Path], sample_ids: N
     progress = Progress(Path(path).name, sum(pq.read_metadata(part).num_rows for part in parts), "records")
     with write_whole(path, "wb") as file:
         file.write(",".join(RECORD_FIELDS).encode() + b"\n")
-        for piece in merged(parts, keys, Path(path).parent):
+        for piece in merged(parts, keys, Path(path)):
             numbered = number_over_ranks(piece["key"], piece["margin"]) if several else {}
             for block in _blocks({**piece, **numbered}):
                 file.write(_lines(block, names))

@@ -217,10 +217,7 @@ class RecordsOnDisk(RecordLog):
     def _own_folder(self) -> None:
         """See that the folder has this log's parts and no others of its rank."""
         if self._owns_folder:
-            if self._parts and not (self._folder / self._parts[-1][0]).exists():
-                raise FileNotFoundError(
-                    f"{self._folder / self._parts[-1][0]} is gone: want a save_dir that no other run writes to"
-                )
+            self._check_last_part()
             return
         old, place = self._set_aside()
         self._owns_folder = True
@@ -231,6 +228,16 @@ class RecordsOnDisk(RecordLog):
                 UserWarning,
                 stacklevel=4,
             )
+
+    def _check_last_part(self) -> None:
+        """See that no other run has set the parts of this one aside: it may have written its own under their names."""
+        if not self._parts:
+            return
+        name, size, mark = self._parts[-1]
+        try:
+            _check_part(self._folder / name, size, mark)
+        except ValueError as error:
+            raise FileNotFoundError(f"{error}: want a save_dir that no other run writes to") from None
 
     def _set_aside(self) -> tuple[list[Path], Path | None]:
         """Move parts that are not of this log out of the folder, which others read as a whole."""

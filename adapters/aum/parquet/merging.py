@@ -7,9 +7,7 @@ are texts.
 
 from __future__ import annotations
 
-import tempfile
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,9 +16,11 @@ import pyarrow.parquet as pq
 
 from aum.parquet.names import ID_COLUMNS
 from aum.parquet.parts import COLUMNS, rank_of
+from aum_core.files import scratch_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -32,7 +32,7 @@ _FAN_IN = 128
 _ARRIVAL = ("step", "rank", "place")
 
 
-def merged(paths: Sequence[Path], keys: SampleKeys, scratch: Path) -> Iterator[dict[str, NDArray[Any]]]:
+def merged(paths: Sequence[Path], keys: SampleKeys, target: Path) -> Iterator[dict[str, NDArray[Any]]]:
     """Give the records of all parts by key, then in the order they were made, in pieces of whole samples.
 
     Parameters
@@ -41,8 +41,9 @@ def merged(paths: Sequence[Path], keys: SampleKeys, scratch: Path) -> Iterator[d
         The parts, each rank's in the order they were written.
     keys : SampleKeys
         Of these parts.
-    scratch : path
-        Where there are very many parts, they are merged into larger ones first, in a folder in this one.
+    target : path
+        What is made of them. Where there are very many parts, they are merged into larger ones first, in a folder
+        beside it.
 
     Yields
     ------
@@ -54,7 +55,7 @@ def merged(paths: Sequence[Path], keys: SampleKeys, scratch: Path) -> Iterator[d
     streams = [_Stream(path, [*ID_COLUMNS, *columns], keys) for path in paths]
     with ExitStack() as stack:
         if len(streams) > _FAN_IN:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=".merging-", dir=scratch)))
+            folder = stack.enter_context(scratch_folder(target))
         number = 0
         while len(streams) > _FAN_IN:
             larger = []

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aum.errors import InputError
-from aum.runs.merging import check_free
-from aum.runs.printed import printable, say
+from aum.runs.merging import check_free, writing_to
+from aum.runs.printed import counted, printable, say
 from aum.runs.shards import find_shards, load_totals
 from aum_core.files import write_whole_folder
 
@@ -30,10 +29,7 @@ def export(options: argparse.Namespace) -> None:
     out = Path(options.out)
     check_free(out)
     shards = find_shards(options.runs)
-    try:
-        with write_whole_folder(out) as folder:
-            for number, shard in enumerate(shards):
-                write_totals(folder / f"{number:05}-{shard.path.stem}.parquet", load_totals(shard.path))
-    except OSError as error:
-        raise InputError(f"--out: {out}: {error.strerror}") from None
-    say(f"{len(shards)} files of totals in {printable(str(out))}: sample_id, sum, count")
+    with writing_to(out), write_whole_folder(out) as folder:
+        for number, shard in enumerate(shards):
+            write_totals(folder / f"{number:05}-{shard.path.stem}.parquet", load_totals(shard.path))
+    say(f"{counted(len(shards), 'file')} of totals in {printable(str(out))}: sample_id, sum, count")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aum.errors import InputError
-from aum.runs.printed import number, print_table, printable, say
+from aum.runs.printed import counted, number, print_table, printable, say
 from aum.runs.shards import load_totals, read_run
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def _told(run: dict[str, Any]) -> dict[str, str]:
         "classes": _whole(run.get("num_classes")),
         "cut-off": _cut(run.get("cut")),
         "processes": _whole(len(run["per_rank"])) if "per_rank" in run else "",
-        "merged of": f"{len(run['shards'])} shards" if "shards" in run else "",
+        "merged of": counted(len(run["shards"]), "shard") if "shards" in run else "",
         "forced": "; ".join(run.get("forced", [])),
     }
     return {name: value for name, value in lines.items() if value}
@@ -114,7 +114,7 @@ def _print_files(folder: Path) -> None:
     files = {path.name: path.stat().st_size for path in sorted(folder.iterdir()) if path.is_file()}
     parts = _parts(folder)
     if parts:
-        files[f"records/ ({len(parts)} parts)"] = sum(path.stat().st_size for path in parts)
+        files[f"records/ ({counted(len(parts), 'part')})"] = sum(path.stat().st_size for path in parts)
     say()
     sizes = [_size(size) for size in files.values()]
     print_table({"file": [printable(name) for name in files], "size": sizes}, left=["file"])

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aum._ranking import write_ranking
 from aum.errors import InputError
-from aum.runs.printed import printable, say
+from aum.runs.printed import counted, printable, say
 from aum.runs.shards import Merged, find_shards, merge_shards
 from aum_core import __version__
 from aum_core.files import write_json, write_whole_folder
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from aum.runs.shards import Shard
 
-__all__ = ["check_free", "checked_merge", "merge"]
+__all__ = ["check_free", "checked_merge", "merge", "writing_to"]
 
 
 def merge(options: argparse.Namespace) -> None:
@@ -34,14 +35,12 @@ def merge(options: argparse.Namespace) -> None:
     shards = find_shards(options.runs)
     merged = checked_merge(shards, force=options.force)
     totals = merged.totals
-    try:
-        with write_whole_folder(out) as folder:
-            totals.save(folder / "totals.npz")
-            write_ranking(folder / "aum_values.csv", totals.sample_ids, totals.aums)
-            write_json(folder / "run.json", _describe(shards, merged))
-    except OSError as error:
-        raise InputError(f"--out: {out}: {error.strerror}") from None
-    say(f"{len(shards)} shards, {len(totals):,} samples, {totals.measurements:,} measurements")
+    with writing_to(out), write_whole_folder(out) as folder:
+        totals.save(folder / "totals.npz")
+        write_ranking(folder / "aum_values.csv", totals.sample_ids, totals.aums)
+        write_json(folder / "run.json", _describe(shards, merged))
+    counts = {"shard": len(shards), "sample": len(totals), "measurement": totals.measurements}
+    say(", ".join(counted(count, noun) for noun, count in counts.items()))
     for objection in merged.objections:
         say(f"Forced: {printable(objection)}")
     say(f"Files in {printable(str(out))}: totals.npz, aum_values.csv, run.json")
@@ -56,6 +55,20 @@ def check_free(out: Path) -> None:
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"--out: {out}: is there already, want a new or an empty folder")
+
+
+@contextmanager
+def writing_to(out: Path) -> Iterator[None]:
+    """Make one line of it where the disk is full, say, or a folder cannot be written to.
+
+    Raises
+    ------
+    InputError
+    """
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"--out: {out}: {error.strerror}") from None
 
 
 def checked_merge(shards: Sequence[Shard], *, force: bool) -> Merged:

@@ -50,6 +50,7 @@ def add_run_commands(commands: argparse._SubParsersAction[Any], whole: Callable[
     records.add_argument(
         "sample_id", metavar="SAMPLE_ID", help="as it is in aum_values.csv; after -- if it begins with -"
     )
+    records.add_argument("--str", action="store_true", help="SAMPLE_ID is a str, where an int of the run reads alike")
     records.add_argument("--last", type=whole(1), metavar="K", help="the last K measurements only")
 
     info = _command(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["number", "print_table", "printable", "say", "sparkline"]
+__all__ = ["counted", "number", "print_table", "printable", "say", "sparkline"]
 
 _BARS = "▁▂▃▄▅▆▇█"
 
@@ -22,6 +22,11 @@ def say(text: str = "") -> None:
 def printable(text: str) -> str:
     """Write out what would move a terminal's cursor or break a line."""
     return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
+
+
+def counted(count: int, noun: str) -> str:
+    """Give a number of things: ``1 shard``, ``2,000 shards``."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def number(value: float) -> str:

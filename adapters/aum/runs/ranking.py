@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from aum._ranking import write_ranking
-from aum.errors import InputError
-from aum.runs.merging import checked_merge
-from aum.runs.printed import number, print_table, printable, say
+from aum.runs.merging import checked_merge, writing_to
+from aum.runs.printed import counted, number, print_table, printable, say
 from aum.runs.shards import find_shards
 
 if TYPE_CHECKING:
@@ -37,11 +36,9 @@ def rank(options: argparse.Namespace) -> None:
 
 
 def _write(path: Path, totals: Totals) -> None:
-    try:
+    with writing_to(path):
         write_ranking(path, totals.sample_ids, totals.aums)
-    except OSError as error:
-        raise InputError(f"--out: {path}: {error.strerror}") from None
-    say(f"{len(totals):,} samples in {printable(str(path))}, best first")
+    say(f"{counted(len(totals), 'sample')} in {printable(str(path))}, best first")
 
 
 def _print(totals: Totals, top: int, *, best: bool) -> None:
