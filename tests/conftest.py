@@ -164,6 +164,16 @@ class Course:
         assert told["belief_window"].pop("early_noise") == pytest.approx(wanted["belief_window"].pop("early_noise"))
         assert told == wanted
 
+    def assert_found(self, findings: aum_core.Findings, folder: Any) -> None:
+        """What `find_by_posterior` found is what the engine's noise posterior says of the same logits."""
+        engine = self.measured_by_engine(folder, ())
+        rows, expected = engine.totals.sample_ids, engine.noise_posterior()
+        assert expected.flagged.any()
+        np.testing.assert_allclose(findings.aums[rows], engine.totals.aums, rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(1 - findings.scores[rows], expected.probabilities, atol=1e-4)
+        np.testing.assert_array_equal(findings.flagged[rows], expected.flagged)
+        np.testing.assert_array_equal(findings.suggested[rows], expected.suggested)
+
 
 @pytest.fixture
 def course() -> Course:

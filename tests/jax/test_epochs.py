@@ -9,7 +9,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from aum.jax import AUMCalculator, init_epoch, to_epoch_sums, update_epoch
+from aum.jax import AUMCalculator, find_by_posterior, init_epoch, to_epoch_sums, update_epoch
 from aum_core import Scores
 
 STEP = jax.jit(update_epoch, donate_argnums=0)
@@ -34,6 +34,27 @@ def test_all_scores_and_the_posterior_are_the_engines(calculator, course, tmp_pa
     expected = course.measured_by_engine(tmp_path)
     assert expected.scores.describe()["belief_window"]["closed"]
     course.assert_same(measured(calculator, course), expected)
+
+
+def test_one_run_finds_what_the_engine_finds(course, tmp_path):
+    def train(targets, num_classes, calculator):
+        np.testing.assert_array_equal(targets, course.targets)
+        assert num_classes == course.num_classes
+        measured(calculator, course)
+
+    findings = find_by_posterior(train, course.targets, course.num_classes, save_dir=tmp_path)
+    course.assert_found(findings, tmp_path / "engine")
+
+
+def test_a_calculator_saved_between_epochs_goes_on(calculator, course, tmp_path):
+    for epoch in range(course.num_epochs):
+        state = init_epoch(course.size, course.num_classes, calculator.scores)
+        for batch in course.epoch(epoch):
+            state = STEP(state, *batch)
+        calculator.save(tmp_path / "within.npz")
+        calculator = AUMCalculator.load(tmp_path / "within.npz")
+        calculator.add_epoch(to_epoch_sums(state))
+    course.assert_same(calculator, course.measured_by_engine(tmp_path))
 
 
 def test_a_whole_epoch_in_one_scan(calculator, course, tmp_path):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from aum.tf import AUMCalculator, EpochState
+from aum.tf import AUMCalculator, EpochState, find_by_posterior
 from aum_core import Scores
 
 MODES = {
@@ -38,6 +38,19 @@ def test_all_scores_and_the_posterior_are_the_engines(mode, calculator, course, 
     expected = course.measured_by_engine(tmp_path)
     assert expected.scores.describe()["belief_window"]["closed"]
     course.assert_same(calculator, expected)
+
+
+def test_one_run_finds_what_the_engine_finds(course, tmp_path):
+    def train(targets, num_classes, calculator):
+        np.testing.assert_array_equal(targets, course.targets)
+        state = EpochState(len(targets), num_classes, calculator.scores)
+        step = tf.function(state.update)
+        for epoch in range(course.num_epochs):
+            measure(state, course, epoch, step)
+            calculator.add_epoch(state.end_epoch())
+
+    findings = find_by_posterior(train, course.targets, course.num_classes, save_dir=tmp_path)
+    course.assert_found(findings, tmp_path / "engine")
 
 
 def test_each_score_alone(course, tmp_path):
