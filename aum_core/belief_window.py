@@ -154,7 +154,10 @@ class BeliefWindow:
     def check_goes_with(self, other: BeliefWindow) -> None:
         """Make an error of two windows of which one is in its first epochs and the other is not."""
         if not self.is_empty and not other.is_empty and self.is_early != other.is_early:
-            raise ValueError("noise_posterior: one shard is in its first three epochs and the other is not")
+            raise ValueError(
+                "noise_posterior: one shard is in its first three epochs and the other is not; want "
+                "calculator.end_epoch() after every epoch in each"
+            )
 
     def include(self, other: BeliefWindow, rows: NDArray[np.int64]) -> None:
         """Add what another has that goes with this one, and whose rows are these.

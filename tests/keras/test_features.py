@@ -9,7 +9,7 @@ import pytest
 from keras import ops
 
 import aum_core
-from aum.keras import AUMCallback, find_mislabeled, with_ids
+from aum.keras import AUMCallback, find_by_posterior, find_mislabeled, with_ids
 
 BACKEND = keras.backend.backend()
 
@@ -625,14 +625,14 @@ def test_calculator_with_scores(course, all_scores, tmp_path):
     assert not list(tmp_path.glob("before_epoch*"))
 
 
-@pytest.mark.feature("the search by one run, `aum_core.find_by_posterior`")
+@pytest.mark.feature("the search by one run, `find_by_posterior`")
 def test_find_by_posterior(course, tmp_path):
     def train(targets, num_classes, calculator):
         np.testing.assert_array_equal(targets, course.targets)
         model = identity(course)
         fit_course(course, AUMCallback(calculator, model, len(targets)), model, course.num_epochs)
 
-    findings = aum_core.find_by_posterior(train, course.targets, course.num_classes, save_dir=tmp_path)
+    findings = find_by_posterior(train, course.targets, course.num_classes, save_dir=tmp_path)
     course.assert_found(findings, tmp_path / "engine")
     assert (tmp_path / "flagged.csv").read_text().count("\n") == 1 + findings.flagged.sum()
 

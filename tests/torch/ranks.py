@@ -168,6 +168,17 @@ class Job:
         self.told["flagged"] = np.flatnonzero(findings.flagged).tolist()
         self.told["measured"] = findings.run["measurements"]
 
+    def judge(self, name, epochs):
+        """A net that knows the truth of 240 samples of which 24 have another label; each epoch they are dealt anew."""
+        truth = np.arange(240) % 4
+        targets = np.where(np.arange(240) < 24, (truth + 1) % 4, truth)
+        calculator = AUMCalculator(self.folder / name, scores=["el2n"], noise_posterior=True)
+        for epoch in range(epochs):
+            rows = np.random.default_rng(epoch).permutation(240)[self.rank :: self.size]
+            calculator.accumulate(torch.tensor(4.0 * np.eye(4)[truth[rows]]), torch.tensor(targets[rows]), rows)
+            calculator.end_epoch()
+        return calculator
+
     def finalize_alone(self):
         calculator = measured("rows", self.rank, self.size)
         calculator.finalize(self.folder / f"alone{self.rank}", merge=False)
@@ -184,6 +195,8 @@ def main():
     job.train("ddp", DistributedDataParallel)
     job.train("fsdp", lambda model: fully_shard(model, mesh=dist.init_device_mesh("cpu", (job.size,))))
     job.keep_records_on_different_disks()
+    job.judge("judged", 8).finalize()
+    job.told["uneven"] = message_of(job.judge("uneven", 2 + 2 * job.rank).finalize)
     job.search()
     job.finalize_alone()
     job.wait_in_vain()

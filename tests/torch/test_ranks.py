@@ -150,6 +150,23 @@ def test_records_and_other_scores_are_those_of_all_ranks(job, name):
     assert json.loads((folder / "run.json").read_text())["scores"]["names"] == ["confidence"]
 
 
+def test_finalize_judges_the_labels_by_what_all_ranks_measured(job):
+    judged = read_csv(job.folder / "judged" / "noise_posterior.csv")
+    assert len(judged) == 240
+    assert {int(each["sample_id"]) for each in judged if each["flagged"] == "1"} == set(range(24))
+    scores = {int(each["sample_id"]): float(each["el2n"]) for each in read_csv(job.folder / "judged" / "scores.csv")}
+    other, own = np.exp(0) / (np.exp(4) + 3), np.exp(4) / (np.exp(4) + 3)
+    right, wrong = np.hypot(1 - own, 3**0.5 * other), np.sqrt((1 - other) ** 2 + own**2 + 2 * other**2)
+    np.testing.assert_allclose([scores[row] for row in range(240)], [wrong] * 24 + [right] * 216, rtol=1e-6)
+
+
+def test_scores_that_do_not_go_together_are_told_on_every_rank(job):
+    told = job.on_all("uneven")
+    assert told.startswith("ValueError: finalize: noise_posterior: one shard is in its first three epochs")
+    assert "want calculator.end_epoch() after every epoch in each" in told
+    assert {"aum_values.csv", "run.json"} <= {path.name for path in (job.folder / "uneven").iterdir()}
+
+
 def test_records_on_different_disks_are_told_of(job):
     (told,) = job.told[0]["disks"]
     assert f"disk0/full_aum_records.csv is not written: {job.folder}/disk0 has 3 of {3 * job.size} records" in told

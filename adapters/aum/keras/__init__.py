@@ -21,7 +21,19 @@ except ModuleNotFoundError as error:
 from aum.keras.callback import AUMCallback
 from aum.keras.inputs import with_ids
 
-__all__ = ["AUMCalculator", "AUMCallback", "Findings", "ThresholdPlan", "Totals", "find_mislabeled", "with_ids"]
+__all__ = [
+    "AUMCalculator",
+    "AUMCallback",
+    "Findings",
+    "ThresholdPlan",
+    "Totals",
+    "find_by_posterior",
+    "find_mislabeled",
+    "with_ids",
+]
 
 find_mislabeled = partial(aum_core.find_mislabeled, calculator=AUMCalculator)
 """`aum_core.find_mislabeled`: build the callback from the calculator that `train` is given."""
+
+find_by_posterior = partial(aum_core.find_by_posterior, calculator=AUMCalculator)
+"""`aum_core.find_by_posterior`: build the callback from the calculator that `train` is given."""

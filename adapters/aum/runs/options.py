@@ -15,7 +15,8 @@ RUN is the folder of a run, of which totals.npz is taken or, where that is not t
 single file of totals (.npz of any framework, or .parquet as aum export writes it)."""
 
 _MERGE = f"""\
-Add up what several processes or machines have measured of one training, and write its ranking.
+Add up what several processes or machines have measured of one training, and write its ranking by AUM. Totals have
+neither other scores nor what the noise posterior needs; in PyTorch finalize() on every rank writes those of all.
 
 {_RUNS} Order does not matter.
 
