@@ -111,6 +111,8 @@ def _values(line: Any, logits_key: str) -> tuple[SampleId, list[float], int]:
 def _accumulate(block: list[_Line], path: Path, calculator: AUMCalculator, dtype: str) -> None:
     numbers, sample_ids, logits, targets = map(list, zip(*block, strict=True))
     try:
-        calculator.accumulate(np.array(logits, dtype), np.array(targets), sample_ids)
-    except ValueError as error:
+        with np.errstate(over="ignore"):  # to infinity: what becomes of that, the calculator decides, and says
+            values = np.array(logits, dtype)
+        calculator.accumulate(values, np.array(targets), sample_ids)
+    except (ValueError, OverflowError) as error:  # the latter of an int that no float holds
         raise ValueError(f"{path}, lines {numbers[0]} to {numbers[-1]}: {error}") from error

@@ -73,6 +73,17 @@ def test_what_the_calculator_refuses_is_named_by_its_lines(tmp_path):
         accumulate_dynamics(tmp_path, aum_core.AUMCalculator(tmp_path, nonfinite="raise"))
 
 
+def test_numbers_that_no_float_holds(tmp_path):
+    calculator = aum_core.AUMCalculator(tmp_path)
+    (tmp_path / "dynamics_epoch_0.jsonl").write_text(GOOD.replace("1.0", "1e300"))
+    with pytest.warns(RuntimeWarning, match="1 of 1 margins are not finite"):
+        accumulate_dynamics(tmp_path, calculator)
+    assert calculator.totals.left_out == 1
+    (tmp_path / "dynamics_epoch_0.jsonl").write_text(GOOD.replace("1.0", "1" + "0" * 400))
+    with pytest.raises(ValueError, match="lines 1 to 1: int too large"):
+        accumulate_dynamics(tmp_path, calculator)
+
+
 def test_a_folder_without_dynamics_is_an_error(tmp_path):
     with pytest.raises(ValueError, match="no dynamics_epoch_N"):
         accumulate_dynamics(tmp_path, aum_core.AUMCalculator(tmp_path))

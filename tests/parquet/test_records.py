@@ -213,6 +213,18 @@ def test_two_processes_that_take_themselves_for_the_same_rank_are_told(tmp_path)
         second.accumulate(*batch)
 
 
+def test_a_run_that_was_moved(tmp_path):
+    calculator = on_disk(tmp_path / "run")
+    calculator.accumulate(np.float32([[2, 0.5]]), [0], [1])
+    calculator.save(tmp_path / "saved.npz")
+    moved = (tmp_path / "run").rename(tmp_path / "moved")
+    with pytest.raises(ValueError, match=r"run.records is not there, .* want the save_dir that these are in now"):
+        AUMCalculator.load(tmp_path / "saved.npz", log=partial(RecordsOnDisk, save_dir=tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+    log = partial(RecordsOnDisk, save_dir=moved)
+    assert len(AUMCalculator.load(tmp_path / "saved.npz", moved, log=log).records) == 1
+
+
 def test_parts_after_the_checkpoint_are_set_aside(tmp_path):
     run = tmp_path / "run"
     calculator = on_disk(run, part_size=3)

@@ -207,6 +207,7 @@ def test_export_of_strings_and_of_what_no_column_holds(aum, refused, run, tmp_pa
     assert aum("rank", part, "--top", "9").out.count("\n") == 4
     for name, ids in (("mixed", ["a", 1]), ("large", [2**70]), ("other encoding", ["\udcff"])):
         message = refused("export", run(name, 0, ids), "--out", tmp_path / "out")
+        assert message.startswith(f"{tmp_path / name}/totals.npz: sample id")
         assert "a column of Parquet" in message
         assert not (tmp_path / "out").exists()
 
@@ -218,10 +219,16 @@ def test_parquet_that_is_no_totals(refused, tmp_path, pyarrow):
         ({"id": [1]}, "not totals as Parquet"),
         ({"sample_id": [1, 1], "sum": [1.0, 2.0], "count": [1, 1]}, "want different names"),
         ({"sample_id": [1.5], "sum": [1.0], "count": [1]}, "want ints or strs"),
-        ({"sample_id": [1], "sum": [1.0], "count": [0]}, "with a count of 0"),
+        ({"sample_id": [1], "sum": [1.0], "count": [0]}, "1 rows with a count below 1"),
+        ({"sample_id": [1], "sum": [1.0], "count": [-2]}, "1 rows with a count below 1"),
+        ({"sample_id": [1, 2], "sum": [1.0, 2.0], "count": [1, None]}, "1 values of count are missing"),
     ):
         parquet.write_table(pyarrow.table(columns), tmp_path / "other.parquet")
         assert told in refused("rank", tmp_path / "other.parquet")
+    table = pyarrow.table({"sample_id": [1], "sum": [1.0], "count": [1]})
+    for told in ("no JSON", "[]", '{"left_out": "x"}'):
+        parquet.write_table(table.replace_schema_metadata({"aum": told}), tmp_path / "other.parquet")
+        assert "other.parquet: " in refused("rank", tmp_path / "other.parquet")
     (tmp_path / "text.parquet").write_text("no")
     assert "not totals as Parquet, or damaged" in refused("rank", tmp_path / "text.parquet")
 

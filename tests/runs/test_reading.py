@@ -155,7 +155,8 @@ def test_records_of_an_int_and_of_a_str_that_reads_alike(aum, tmp_path):
 def test_records_that_cannot_be_read(refused, tmp_path, pyarrow):
     (tmp_path / "records").mkdir()
     (tmp_path / "records/rank0-part000000.parquet").write_bytes(b"half")
-    assert refused("records", tmp_path, "7").startswith(f"{tmp_path}: its records cannot be read (")
+    message = refused("records", tmp_path, "7")
+    assert message.startswith(f"{tmp_path}: its records cannot be read ({tmp_path}/records/rank0-part000000.parquet: ")
     (tmp_path / "records/rank0-part000000.parquet").rename(tmp_path / "records/other.parquet")
     assert "no records in it" in refused("records", tmp_path, "7")
 

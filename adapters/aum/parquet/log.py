@@ -159,6 +159,10 @@ class RecordsOnDisk(RecordLog):
         parts, step = _parts_from(arrays["parts"].tobytes()), arrays["step"].tolist()
         if [name for name, _, _ in parts] != [part_name(self._rank, i) for i in range(len(parts))] or len(step) != 1:
             raise ValueError(f"its record parts are {parts}, want those of rank {self._rank} from 0 on")
+        if parts and not self._folder.is_dir():
+            raise ValueError(
+                f"{self._folder} is not there, and has its records: want the save_dir that these are in now"
+            )
         for name, size, mark in parts:
             _check_part(self._folder / name, size, mark)
         self._parts, self._step = parts, step[0]

@@ -138,7 +138,11 @@ class RecordFiles:
     def _files_by_schema(self) -> dict[pa.Schema, list[str]]:
         found: dict[pa.Schema, list[str]] = {}
         for path in self.files:
-            found.setdefault(pq.read_schema(path).remove_metadata(), []).append(str(path))
+            try:
+                schema = pq.read_schema(path).remove_metadata()
+            except (OSError, ValueError) as error:  # pyarrow's own are of these, and do not name the file
+                raise ValueError(f"{path}: no Parquet, or damaged ({error})") from error
+            found.setdefault(schema, []).append(str(path))
         return found
 
 

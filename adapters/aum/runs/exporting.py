@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aum.errors import InputError
 from aum.runs.merging import check_free, writing_to
 from aum.runs.printed import counted, printable, say
 from aum.runs.shards import find_shards, load_totals
@@ -31,5 +32,9 @@ def export(options: argparse.Namespace) -> None:
     shards = find_shards(options.runs)
     with writing_to(out), write_whole_folder(out) as folder:
         for number, shard in enumerate(shards):
-            write_totals(folder / f"{number:05}-{shard.path.stem}.parquet", load_totals(shard.path))
+            totals = load_totals(shard.path)
+            try:
+                write_totals(folder / f"{number:05}-{shard.path.stem}.parquet", totals)
+            except InputError as error:
+                raise InputError(f"{shard.path}: {error}") from None
     say(f"{counted(len(shards), 'file')} of totals in {printable(str(out))}: sample_id, sum, count")

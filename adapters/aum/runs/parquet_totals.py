@@ -69,12 +69,22 @@ def read_totals(path: str | os.PathLike[str]) -> Totals:
         columns = [table[name] for name in ("sample_id", "sum", "count")]
     except (pa.ArrowException, OSError, KeyError) as error:
         raise InputError(f"{path}: not totals as Parquet, or damaged ({error})") from None
+    for name, column in zip(("sample_id", "sum", "count"), columns, strict=True):
+        if column.null_count:
+            raise InputError(f"{path}: {column.null_count} values of {name} are missing")
     ids, sums, counts = (column.to_numpy() for column in columns)
-    told = json.loads((table.schema.metadata or {}).get(b"aum", b"{}"))
     try:
-        totals = Totals.from_rows(sums, counts.astype(np.int64), as_ids(ids), int(told.get("left_out", 0)))
+        counts = counts.astype(np.int64)
+        totals = Totals.from_rows(sums, counts, as_ids(ids), _left_out(table))
     except (TypeError, ValueError) as error:
         raise InputError(f"{path}: {error}") from None
-    if len(totals) != len(ids):
-        raise InputError(f"{path}: {len(ids) - len(totals)} samples with a count of 0, want them left out")
+    if (counts < 1).any():
+        raise InputError(f"{path}: {np.count_nonzero(counts < 1)} rows with a count below 1, want them left out")
     return totals
+
+
+def _left_out(table: Any) -> int:
+    told = json.loads((table.schema.metadata or {}).get(b"aum", b"{}"))
+    if not isinstance(told, dict):
+        raise TypeError(f"its metadata of aum are {told}, want those that aum export writes")
+    return int(told.get("left_out", 0))
