@@ -183,4 +183,6 @@ def _required(ranking: Ranking) -> NoisePosterior:
 
 
 def _of_posterior(posterior: NoisePosterior, flagged: NDArray[np.bool_], rule: dict[str, Any]) -> RankingCut:
-    return RankingCut(flagged, np.isnan(posterior.probabilities), {**rule, **posterior.describe(flagged)})
+    told = posterior.describe(flagged)
+    expected = {name: told[name] for name in ("verdict", "predicted_precision", "predicted_recall")}
+    return RankingCut(flagged, np.isnan(posterior.probabilities), {**rule, **expected})

@@ -42,7 +42,7 @@ METHOD is one of
   noise-posterior   one network is trained on the labels as they are; which kind of errors there are, and how many, is
                     estimated from what it believes early on, and from that the chance that each label is wrong. The
                     default: in the project's benchmark it found more with less, and left clean data alone. It finds
-                    hardly any of the wrong labels of ambiguous samples, and then says that it cannot tell.
+                    hardly any of the wrong labels of ambiguous samples, and at times says that it cannot tell.
   threshold-samples two networks are trained, each with some labels made wrong on purpose; a sample whose AUM is as low
                     as theirs is flagged. The paper's method: twice the time, and it assumes nothing about how labels
                     come to be wrong. It finds about half of those of ambiguous samples, and flags more right labels.
