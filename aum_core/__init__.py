@@ -3,22 +3,22 @@
 from aum_core._version import __version__
 from aum_core.backend import Backend, NumpyBackend
 from aum_core.calculator import AUMCalculator
-from aum_core.cartography import accumulate_dynamics
-from aum_core.cutoffs import Budget, LikelyWrong, Precision, Ranking, RankingCut, ZeroMargin
 from aum_core.dataset import DatasetWithIndex
-from aum_core.detection import Detection, measure_detection, self_check
-from aum_core.epoch_sums import EpochSums
-from aum_core.findings import Findings
+from aum_core.detection.cutoffs import Budget, LikelyWrong, Precision, Ranking, RankingCut, ZeroMargin
+from aum_core.detection.evaluation import Detection, measure_detection, self_check
+from aum_core.detection.findings import Findings
+from aum_core.detection.one_run import find_by_posterior
+from aum_core.detection.search import find_mislabeled
+from aum_core.detection.threshold_samples import Cut, ThresholdPlan, ThresholdRun
+from aum_core.files.cartography import accumulate_dynamics
+from aum_core.files.tables import read_aum_values
 from aum_core.margins import Margins, compute_margins
-from aum_core.mislabeled import find_mislabeled
-from aum_core.noise import flip_ambiguous, flip_by_matrix, flip_pairs, flip_uniform
-from aum_core.one_run import find_by_posterior
-from aum_core.posterior import NoisePosterior, noise_posterior
+from aum_core.noise.flips import flip_ambiguous, flip_by_matrix, flip_pairs, flip_uniform
+from aum_core.posterior.estimate import NoisePosterior, noise_posterior
 from aum_core.records import AUMRecord, RecordLog, RecordsInMemory
 from aum_core.sample_index import SampleIndex
-from aum_core.scores import Scores
-from aum_core.tables import read_aum_values
-from aum_core.thresholds import Cut, ThresholdPlan, ThresholdRun
+from aum_core.scores.epoch_sums import EpochSums
+from aum_core.scores.scores import Scores
 from aum_core.totals import Totals
 
 __all__ = [

@@ -15,16 +15,16 @@ import numpy as np
 
 from aum_core._version import __version__
 from aum_core.backend import NumpyBackend
-from aum_core.by_id import ByID
-from aum_core.epoch_sums import EpochSums
-from aum_core.files import load_arrays, save_arrays, write_json
+from aum_core.files.arrays import load_arrays, save_arrays
+from aum_core.files.tables import write_aum_values
+from aum_core.files.whole import write_json
+from aum_core.ids import as_ids, id_list
 from aum_core.margins import Margins, TargetError, check_targets
 from aum_core.records import RECORD_FIELDS, AUMRecord, Columns, RecordsInMemory, records_to_df
-from aum_core.sample_index import as_ids, id_list
-from aum_core.score_tables import write_scores
-from aum_core.scores import make_scores
-from aum_core.tables import write_aum_values
-from aum_core.totals import Totals
+from aum_core.scores.epoch_sums import EpochSums
+from aum_core.scores.scores import make_scores
+from aum_core.scores.tables import write_scores
+from aum_core.totals import ByID, Totals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from aum_core.backend import Backend
-    from aum_core.belief_window import PosteriorModel
-    from aum_core.posterior import NoisePosterior
+    from aum_core.ids import SampleId
+    from aum_core.posterior.averaging_window import PosteriorModel
+    from aum_core.posterior.estimate import NoisePosterior
     from aum_core.records import RecordLog, SampleIds
-    from aum_core.sample_index import SampleId
-    from aum_core.scores import KeepPosterior, Scores
+    from aum_core.scores.scores import KeepPosterior, Scores
 
 __all__ = ["AUMCalculator", "NonFinite", "Observer"]
 

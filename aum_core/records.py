@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from aum_core.files import check_arrays
-from aum_core.growing import GrowingArray
-from aum_core.tables import in_parts, write_pieces
+from aum_core.files.arrays import check_arrays
+from aum_core.files.tables import in_parts, write_pieces
+from aum_core.growable import GrowingArray
 
 if TYPE_CHECKING:
     import os
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from aum_core.sample_index import SampleId
+    from aum_core.ids import SampleId
 
 __all__ = [
     "RECORD_FIELDS",

@@ -7,120 +7,26 @@ addressing, both in NumPy and at about 30 bytes a sample; strings, and ints beyo
 
 from __future__ import annotations
 
-import operator
-from array import array
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aum_core.growing import GrowingArray
+from aum_core.growable import GrowingArray
+from aum_core.ids import as_ids, id_list
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-__all__ = ["SampleId", "SampleIndex", "as_ids", "id_list", "row_names"]
+    from aum_core.ids import SampleId
 
-SampleId = int | str
+__all__ = ["SampleIndex", "row_names"]
+
 _MAX_ROWS = 2**31 - 1
 _ALWAYS_DIRECT = 2**20
 _DIRECT_SLOTS_PER_SAMPLE = 4
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-
-
-def as_ids(sample_ids: Any) -> NDArray[np.int64] | list[SampleId]:
-    """Check `sample_ids` and bring them into one of two forms.
-
-    Parameters
-    ----------
-    sample_ids : ndarray of shape (B,), or an iterable of int and str
-        Ints of any size, strs, or both. NumPy ints and 0-d integer tensors become Python ints.
-
-    Returns
-    -------
-    ndarray of shape (B,), int64, or list of int and str
-        The array where all ids are 64-bit ints.
-
-    Raises
-    ------
-    TypeError
-        Where an id is neither int nor str.
-
-    Examples
-    --------
-    >>> as_ids([7, 3])
-    array([7, 3])
-    >>> as_ids(["a", 3])
-    ['a', 3]
-    """
-    if isinstance(sample_ids, np.ndarray):
-        return _array_ids(sample_ids)
-    if isinstance(sample_ids, (str, bytes)):
-        raise TypeError(f"sample_ids: {sample_ids!r}, want a list with one id per sample, such as [{sample_ids!r}]")
-    return _sequence_ids(sample_ids)
-
-
-def id_list(ids: NDArray[np.int64] | list[SampleId]) -> list[SampleId]:
-    """Give ids in the form of `as_ids` as Python ints and strs."""
-    return ids.tolist() if isinstance(ids, np.ndarray) else ids
-
-
-def row_names(
-    sample_ids: Sequence[SampleId] | NDArray[Any] | None, num_rows: int
-) -> NDArray[np.int64] | list[SampleId]:
-    """Give the names of all rows of a data set in the form of `as_ids`; row numbers where there are none.
-
-    Raises
-    ------
-    ValueError
-        Where they are not one for each row, or not different.
-    """
-    if sample_ids is None:
-        return np.arange(num_rows)
-    ids = as_ids(sample_ids)
-    if len(ids) != num_rows:
-        raise ValueError(f"sample_ids: {len(ids)} names for {num_rows} rows, want one for each")
-    rows = SampleIndex().rows(ids)
-    twice = np.flatnonzero(rows != np.arange(num_rows))
-    if twice.size:
-        row = int(twice[0])
-        raise ValueError(
-            f"sample_ids: {id_list(ids)[row]!r} stands for rows {rows[row]} and {row}, want different names"
-        )
-    return ids
-
-
-def _array_ids(ids: NDArray[Any]) -> NDArray[np.int64] | list[SampleId]:
-    kind = ids.dtype.kind
-    if ids.ndim != 1:
-        raise ValueError(f"sample_ids: shape {ids.shape}, want (B,): one id per sample")
-    if kind == "i" or (kind == "u" and ids.dtype.itemsize < 8):
-        return ids.astype(np.int64, copy=False)
-    if kind in "uUTO" or not ids.size:
-        return _sequence_ids(ids.tolist())
-    raise TypeError(f"sample_ids: dtype {ids.dtype}, want ints or strs")
-
-
-def _sequence_ids(sample_ids: Iterable[Any]) -> NDArray[np.int64] | list[SampleId]:
-    ids = sample_ids if isinstance(sample_ids, list) else list(sample_ids)
-    try:
-        return np.frombuffer(array("q", ids), dtype=np.int64)
-    except (TypeError, OverflowError):  # strs, ints beyond 64 bits, or something that is no id
-        if set(map(type, ids)) == {str}:
-            return ids
-        return [_as_id(each, row) for row, each in enumerate(ids)]
-
-
-def _as_id(each: Any, row: int) -> SampleId:
-    if isinstance(each, str):
-        return str(each)
-    try:
-        return operator.index(each)
-    except TypeError:
-        raise TypeError(
-            f"sample_ids: row {row} is {each!r} of type {type(each).__name__}, want an int or a str"
-        ) from None
 
 
 class SampleIndex:
@@ -171,6 +77,31 @@ class SampleIndex:
         if isinstance(ids, np.ndarray):
             return self._rows.find(ids)
         return np.array([self._rows.find_one(each) for each in ids], dtype=np.int64)
+
+
+def row_names(
+    sample_ids: Sequence[SampleId] | NDArray[Any] | None, num_rows: int
+) -> NDArray[np.int64] | list[SampleId]:
+    """Give the names of all rows of a data set in the form of `as_ids`; row numbers where there are none.
+
+    Raises
+    ------
+    ValueError
+        Where they are not one for each row, or not different.
+    """
+    if sample_ids is None:
+        return np.arange(num_rows)
+    ids = as_ids(sample_ids)
+    if len(ids) != num_rows:
+        raise ValueError(f"sample_ids: {len(ids)} names for {num_rows} rows, want one for each")
+    rows = SampleIndex().rows(ids)
+    twice = np.flatnonzero(rows != np.arange(num_rows))
+    if twice.size:
+        row = int(twice[0])
+        raise ValueError(
+            f"sample_ids: {id_list(ids)[row]!r} stands for rows {rows[row]} and {row}, want different names"
+        )
+    return ids
 
 
 class _DictRows:

@@ -6,23 +6,25 @@ less than eight orders of magnitude), so that shards merge to the same bits in a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aum_core.files import check_arrays, load_arrays, save_arrays
-from aum_core.growing import GrowingArray
-from aum_core.sample_index import SampleIndex, as_ids, row_names
+from aum_core.files.arrays import check_arrays, load_arrays, save_arrays
+from aum_core.growable import GrowingArray
+from aum_core.ids import as_ids
+from aum_core.sample_index import SampleIndex, row_names
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
-    from aum_core.sample_index import SampleId
+    from aum_core.ids import SampleId
 
-__all__ = ["Totals"]
+__all__ = ["ByID", "Totals"]
 
 _KIND = "aum totals, version 1"
 _INT, _STR = 0, 1
@@ -301,6 +303,28 @@ class Totals:
             return cls.from_arrays(arrays)
         except (ValueError, TypeError) as error:
             raise ValueError(f"{path}: not a file of {_KIND}, or damaged ({error})") from error
+
+
+class ByID(Mapping["SampleId", Any]):
+    """One column of the totals as a read-only mapping by sample id, alive as the totals are."""
+
+    def __init__(self, totals: Totals, column: Callable[[Totals], NDArray[Any]]) -> None:
+        self._totals, self._column = totals, column
+
+    def __getitem__(self, sample_id: SampleId) -> Any:
+        row = int(self._totals.find(as_ids([sample_id]))[0])
+        if row < 0:
+            raise KeyError(sample_id)
+        return self._column(self._totals)[row].item()
+
+    def __iter__(self) -> Iterator[SampleId]:
+        return iter(self._totals.sample_ids.tolist())
+
+    def __len__(self) -> int:
+        return len(self._totals)
+
+    def __repr__(self) -> str:
+        return repr(dict(zip(self, self._column(self._totals).tolist(), strict=True)))
 
 
 # Ids in a file: 64-bit ints as they are in `ids`; else texts end to end in `text`, the end of each in `ids`,

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pages
 
-from aum.cli import METHODS
+from aum.command.cli import METHODS
 
 FIGURES = ("auroc", "average_precision", "precision", "recall")
 

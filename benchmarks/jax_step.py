@@ -22,7 +22,7 @@ from speed import cpu
 
 from aum.jax import AUMState, init, init_epoch, update, update_epoch
 from aum_core import Scores
-from aum_core.score_kinds import MARGIN_OF_MEAN, SCORES
+from aum_core.scores.kinds import MARGIN_OF_MEAN, SCORES
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -21,7 +21,7 @@ import numpy as np
 
 from aum._ranking import write_ranking
 from aum_core import Totals
-from aum_core.tables import write_aum_values
+from aum_core.files.tables import write_aum_values
 
 if TYPE_CHECKING:
     from collections.abc import Callable

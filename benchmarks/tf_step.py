@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from aum.tf import AUMState, EpochState
 from aum_core import Scores
-from aum_core.score_kinds import MARGIN_OF_MEAN, SCORES
+from aum_core.scores.kinds import MARGIN_OF_MEAN, SCORES
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import aum_core
-from aum_core.score_kinds import MARGIN_OF_MEAN, SCORES
+from aum_core.scores.kinds import MARGIN_OF_MEAN, SCORES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -2,6 +2,6 @@
 
 import sys
 
-from aum.cli import main
+from aum.command.cli import main
 
 sys.exit(main())

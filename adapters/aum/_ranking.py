@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib.util
 from typing import TYPE_CHECKING, Any
 
-from aum_core.files import write_whole
-from aum_core.tables import ranked, write_aum_values
+from aum_core.files.tables import ranked, write_aum_values
+from aum_core.files.whole import write_whole
 
 if TYPE_CHECKING:
     import os
@@ -42,7 +42,7 @@ def write_ranking(path: str | os.PathLike[str], sample_ids: NDArray[Any], aums: 
     if len(sample_ids) < _SMALL or importlib.util.find_spec("pyarrow") is None:
         write_aum_values(path, sample_ids, aums)
         return
-    from aum._arrow_lines import lines  # noqa: PLC0415 # loads pyarrow
+    from aum.parquet.ranking_lines import lines  # noqa: PLC0415 # loads pyarrow
 
     order = ranked(aums)
     with write_whole(path, "wb") as file:

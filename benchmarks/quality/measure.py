@@ -19,7 +19,7 @@ from sklearn.model_selection import StratifiedKFold
 import aum_core
 from aum.torch import AUMCalculator, ThresholdPlan
 from aum_core import flip_ambiguous, flip_pairs, flip_uniform, measure_detection
-from aum_core.score_kinds import oriented
+from aum_core.scores.kinds import oriented
 
 if TYPE_CHECKING:
     from experiments import Experiment

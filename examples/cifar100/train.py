@@ -26,7 +26,7 @@ from torch.nn.functional import cross_entropy, pad
 from torch.utils.data import DataLoader, TensorDataset
 
 from aum.torch import AUMCalculator, DatasetWithIndex
-from aum_core.files import write_whole
+from aum_core.files.whole import write_whole
 
 IMAGES_AND_LABELS = tuple[torch.Tensor, torch.Tensor]
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from pictures import FromArray, FromFiles, Pictures
 
-from aum_core.labels import class_labels
+from aum_core.dataset import class_labels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

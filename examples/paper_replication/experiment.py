@@ -21,7 +21,7 @@ from training import Machine, Training, error_of
 
 from aum.torch import AUMCalculator, ThresholdPlan, Totals
 from aum_core import flip_pairs, flip_uniform, measure_detection
-from aum_core.files import write_json, write_whole
+from aum_core.files.whole import write_json, write_whole
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -24,7 +24,7 @@ from tables import COLUMNS, write_tables
 from training import Machine, NotFiniteError
 
 from aum_core import __version__
-from aum_core.files import write_json
+from aum_core.files.whole import write_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

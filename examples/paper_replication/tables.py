@@ -6,7 +6,7 @@ import csv
 import json
 from typing import TYPE_CHECKING, Any
 
-from aum_core.files import write_whole
+from aum_core.files.whole import write_whole
 
 if TYPE_CHECKING:
     from pathlib import Path

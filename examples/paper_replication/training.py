@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader, SubsetRandomSampler
 
 from aum.torch import Totals
-from aum_core.files import write_whole
+from aum_core.files.whole import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable

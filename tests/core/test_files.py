@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from aum_core.files import scratch_folder, write_json, write_whole, write_whole_folder
+from aum_core.files.whole import scratch_folder, write_json, write_whole, write_whole_folder
 
 
 def test_a_file_appears_when_its_block_ends(tmp_path):
@@ -38,7 +38,7 @@ def test_a_killed_process_leaves_the_old_file(tmp_path):
     path.write_text("old")
     code = """
 import sys, time
-from aum_core.files import write_whole
+from aum_core.files.whole import write_whole
 with write_whole(sys.argv[1]) as file:
     file.write("half of the n")
     file.flush()

@@ -101,7 +101,7 @@ def test_the_command_tells_what_it_lacks(bare_folder):
     import aum
 
     (bare_folder / "aum").symlink_to(Path(aum.__file__).parent, target_is_directory=True)
-    code = bare(bare_folder, "from aum.cli import main; sys.exit(main(sys.argv[1:]))")
+    code = bare(bare_folder, "from aum.command.cli import main; sys.exit(main(sys.argv[1:]))")
     for words, code_wanted, out, err in (
         (["--version"], 0, f"aum {aum_core.__version__}\n", ""),
         (["find", "digits"], 2, "", "aum find: error: needs scikit-learn: pip install 'aum[find]'\n"),

@@ -18,7 +18,7 @@ from aum_core import (
     noise_posterior,
     self_check,
 )
-from aum_core.softmax import softmax
+from aum_core.scores.softmax import softmax
 
 GOLDEN = Path(__file__).parents[1] / "golden_posteriors"
 
@@ -195,7 +195,7 @@ def test_confusions_are_found_and_their_rates_told():
 
 
 def test_the_answer_does_not_depend_on_the_size_of_the_blocks(golden, monkeypatch):
-    from aum_core import confident_learning
+    from aum_core.posterior import confident_learning
 
     means = mean_softmax(golden, 4)
     whole = noise_posterior(means, golden["targets"])

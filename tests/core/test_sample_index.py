@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aum_core import SampleIndex
-from aum_core.sample_index import as_ids
+from aum_core.ids import as_ids
 
 dense = st.integers(0, 50)
 sparse = st.integers(-(2**63), 2**63 - 1)

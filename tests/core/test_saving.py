@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import aum_core
-from aum_core.files import check_arrays, save_arrays
+from aum_core.files.arrays import check_arrays, save_arrays
 
 KIND = "aum calculator, version 1"
 FILES = ("aum_values.csv", "full_aum_records.csv", "totals.npz")

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from aum_core import AUMCalculator, EpochSums, Scores, Totals
-from aum_core.score_kinds import MARGIN_OF_MEAN, SCORES, oriented
-from aum_core.softmax import softmax
+from aum_core.scores.kinds import MARGIN_OF_MEAN, SCORES, oriented
+from aum_core.scores.softmax import softmax
 
 ALL = [*SCORES, MARGIN_OF_MEAN]
 
@@ -261,7 +261,7 @@ def test_totals_alone_are_refused_where_scores_are_kept(tmp_path):
 def epoch_sums(scores, logits, labels, epoch, rows):
     """What a device would have added up in an epoch that measures some rows."""
     from aum_core import compute_margins
-    from aum_core.epoch_sums import column
+    from aum_core.scores.epoch_sums import column
 
     counts = np.zeros(len(labels), np.int64)
     counts[rows] = 1

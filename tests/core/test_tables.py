@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from aum_core import AUMCalculator, read_aum_values
-from aum_core.tables import write_aum_values, write_table
+from aum_core.files.tables import write_aum_values, write_table
 
 NASTY_IDS = [
     "plain",

@@ -20,7 +20,7 @@ import pyarrow.parquet
 import pytest
 
 import aum_core
-from aum.cli import main
+from aum.command.cli import main
 
 RESULTS = {"threshold_plan.npz", "totals_run0.npz", "totals_run1.npz", "aum_values.csv", "flagged.csv", "run.json"}
 OF_POSTERIOR = {"totals.npz", "aum_values.csv", "flagged.csv", "run.json", "noise_posterior.csv", "transition.csv"}
@@ -268,7 +268,7 @@ def test_constant_features_single_members_and_outliers_do_no_harm(tmp_path, recw
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int64, np.float16, np.float32, ">f4"])
 def test_features_are_scaled_alike_whatever_their_type(dtype):
-    from aum.finding import model
+    from aum.command.find import model
 
     given = np.random.default_rng(0).integers(-128, 128, size=(50, 3)).astype(dtype)
     given[0] = np.array(-128).astype(dtype)
@@ -710,7 +710,7 @@ class Missing:
         if name.partition(".")[0] == "{0}":
             raise ModuleNotFoundError("No module named '{0}'", name="{0}")
 sys.meta_path.insert(0, Missing())
-from aum.cli import main
+from aum.command.cli import main
 sys.exit(main())
 """
 
@@ -740,7 +740,7 @@ def test_a_missing_dependency_is_named_with_what_to_run(tmp_path, module, packag
 
 
 def test_another_import_error_is_not_swallowed(monkeypatch):
-    monkeypatch.setitem(sys.modules, "aum.finding.command", None)
+    monkeypatch.setitem(sys.modules, "aum.command.find.command", None)
     with pytest.raises(ModuleNotFoundError, match=r"aum\.finding\.command"):
         main(["find", "digits"])
 
@@ -757,7 +757,7 @@ def test_version():
 def test_its_words_need_numpy_alone(words):
     code = "import sys; sys.modules.update(dict.fromkeys(['sklearn', 'rich', 'pyarrow', 'torch', 'pandas']))"
     done = subprocess.run(
-        [sys.executable, "-c", f"{code}\nfrom aum.cli import main\nmain()", *words],
+        [sys.executable, "-c", f"{code}\nfrom aum.command.cli import main\nmain()", *words],
         capture_output=True,
         text=True,
         check=False,
@@ -836,7 +836,7 @@ def test_ctrl_c_before_anything_is_written(monkeypatch, capsys):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    from aum.finding import command
+    from aum.command.find import command
 
     monkeypatch.setattr(command, "load", interrupted)
     assert main(["find", "digits"]) == 130

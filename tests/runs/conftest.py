@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from aum.cli import main
+from aum.command.cli import main
 from aum_core import AUMCalculator, Totals
 
 

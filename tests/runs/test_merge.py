@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from aum_core import AUMCalculator, Totals, read_aum_values
-from aum_core.files import write_whole_folder
+from aum_core.files.whole import write_whole_folder
 
 
 def assert_same(one, other):
@@ -244,7 +244,7 @@ def test_merging_is_what_one_calculator_would_have(aum, run, tmp_path):
 
 def test_parquet_without_pyarrow(run, tmp_path):
     folder = run("a")
-    code = "import sys; sys.modules['pyarrow'] = None; from aum.cli import main; sys.exit(main(sys.argv[1:]))"
+    code = "import sys; sys.modules['pyarrow'] = None; from aum.command.cli import main; sys.exit(main(sys.argv[1:]))"
     words = [sys.executable, "-c", code, "export", folder, "--out", tmp_path / "parts"]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (2, "aum export: error: Parquet needs pyarrow: pip install pyarrow\n")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from aum import _ranking
 from aum._ranking import write_ranking
-from aum_core.tables import write_aum_values
+from aum_core.files.tables import write_aum_values
 
 sample_ids = st.integers(-(2**80), 2**80) | st.text(max_size=4) | st.sampled_from(["a,b", '"', "\r", "", "\udcff.png"])
 texts = st.lists(st.text(max_size=4))

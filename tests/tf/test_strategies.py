@@ -99,7 +99,7 @@ assert_trained(again, 5)
 import tempfile
 import aum_core
 from aum.tf import AUMCalculator, EpochState
-from aum_core.score_kinds import MARGIN_OF_MEAN, SCORES
+from aum_core.scores.kinds import MARGIN_OF_MEAN, SCORES
 wanted = {"scores": [*SCORES, MARGIN_OF_MEAN], "noise_posterior": True}
 alone, spread = aum_core.AUMCalculator(tempfile.mkdtemp(), **wanted), AUMCalculator(tempfile.mkdtemp(), **wanted)
 with strategy.scope():

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aum.cli import main
+from aum.command.cli import main
 from aum_core import Totals, compute_margins
 
 WORKER = Path(__file__).with_name("workers.py")

@@ -215,7 +215,7 @@ def test_without_a_job_the_totals_are_the_own_ones(tmp_path):
 
 
 def test_files_of_an_earlier_job_with_more_ranks_go(tmp_path):
-    from aum._torch_ranks import _remove_files_of_more_ranks
+    from aum.torch.ranks import _remove_files_of_more_ranks
 
     names = ["totals_rank0.npz", "totals_rank1.npz", "totals_rank2.npz", "totals_rank12.npz", "totals_rank_mine.npz"]
     for name in names:

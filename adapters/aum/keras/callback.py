@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 import aum_core
-from aum.keras.books import Books
+from aum.keras.checkpoint import Books
 from aum.keras.inputs import split_batch
 from aum.keras.logits import Passing, check_one_label, find_activation, find_num_classes, keep_input
-from aum.keras.margin_sums import MarginSums
+from aum.keras.state import MarginSums
 
 if TYPE_CHECKING:
     import os
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from aum_core.belief_window import PosteriorModel
-    from aum_core.sample_index import SampleId
-    from aum_core.scores import KeepPosterior
+    from aum_core.ids import SampleId
+    from aum_core.posterior.averaging_window import PosteriorModel
+    from aum_core.scores.scores import KeepPosterior
 
 __all__ = ["AUMCallback"]
 

@@ -92,7 +92,7 @@ def _arrays_with_ids(x: Any, sample_ids: Any) -> dict[str, Any]:
 
 
 def _tf_data_with_ids(dataset: Any) -> Any:
-    from aum._tf_data import enumerated  # noqa: PLC0415 # TensorFlow is there where its data sets are
+    from aum.tf.data import enumerated  # noqa: PLC0415 # TensorFlow is there where its data sets are
 
     return enumerated(dataset).map(_element_with_ids)
 

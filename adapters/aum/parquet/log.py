@@ -17,8 +17,8 @@ import numpy as np
 from aum.parquet.csv_lines import write_csv
 from aum.parquet.names import IdSorter
 from aum.parquet.parts import COLUMNS, part_name, part_paths, rank_of, read_part, size_and_mark, write_part
-from aum_core.files import check_arrays
-from aum_core.growing import GrowingArray
+from aum_core.files.arrays import check_arrays
+from aum_core.growable import GrowingArray
 from aum_core.records import RECORD_FIELDS, Columns, RecordLog
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from aum.parquet.names import ID_COLUMNS
 from aum.parquet.parts import COLUMNS, rank_of
-from aum_core.files import scratch_folder
+from aum_core.files.whole import scratch_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

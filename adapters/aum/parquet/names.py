@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from aum_core.sample_index import SampleId
+    from aum_core.ids import SampleId
 
 __all__ = ["ID_COLUMNS", "IdSorter", "SampleKeys", "id_columns", "ids_of_table"]
 

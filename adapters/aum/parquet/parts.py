@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from aum.parquet.names import ids_of_table
-from aum_core.files import write_whole
+from aum_core.files.whole import write_whole
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,13 +14,13 @@ from aum.parquet.csv_lines import write_csv
 from aum.parquet.merging import number_over_ranks
 from aum.parquet.names import id_columns
 from aum.parquet.parts import COLUMNS, part_paths, rank_of
-from aum_core.sample_index import as_ids
+from aum_core.ids import as_ids
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
 
-    from aum_core.sample_index import SampleId
+    from aum_core.ids import SampleId
 
 __all__ = ["RecordFiles", "read_records"]
 

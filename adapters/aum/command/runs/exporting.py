@@ -1,0 +1,40 @@
+"""`aum export`: each file of totals as Parquet, for engines that add up more samples than a machine holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aum.command.errors import InputError
+from aum.command.runs.merging import check_free, writing_to
+from aum.command.runs.printed import counted, printable, say
+from aum.command.runs.shards import find_shards, load_totals
+from aum_core.files.whole import write_whole_folder
+
+if TYPE_CHECKING:
+    import argparse
+
+__all__ = ["export"]
+
+
+def export(options: argparse.Namespace) -> None:
+    """Do what `aum export` was asked to do.
+
+    Raises
+    ------
+    InputError
+        Where something does not fit; nothing is written then.
+    """
+    from aum.command.runs.parquet_totals import write_totals  # noqa: PLC0415 # loads pyarrow
+
+    out = Path(options.out)
+    check_free(out)
+    shards = find_shards(options.runs)
+    with writing_to(out), write_whole_folder(out) as folder:
+        for number, shard in enumerate(shards):
+            totals = load_totals(shard.path)
+            try:
+                write_totals(folder / f"{number:05}-{shard.path.stem}.parquet", totals)
+            except InputError as error:
+                raise InputError(f"{shard.path}: {error}") from None
+    say(f"{counted(len(shards), 'file')} of totals in {printable(str(out))}: sample_id, sum, count")

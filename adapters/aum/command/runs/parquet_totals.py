@@ -1,0 +1,90 @@
+"""Totals as Parquet: what DuckDB, Dask, Spark and the like add up where no machine holds all samples."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from aum.command.errors import InputError
+from aum_core import Totals
+from aum_core.files.whole import write_whole
+from aum_core.ids import as_ids
+
+try:
+    import pyarrow as pa  # noqa: TID251 # what this module is about
+    import pyarrow.parquet  # noqa: TID251 # as above
+except ModuleNotFoundError as error:
+    if error.name != "pyarrow":
+        raise
+    raise InputError("Parquet needs pyarrow: pip install pyarrow") from error
+
+if TYPE_CHECKING:
+    import os
+
+    from numpy.typing import NDArray
+
+__all__ = ["read_totals", "write_totals"]
+
+
+def write_totals(path: str | os.PathLike[str], totals: Totals) -> None:
+    """Write the columns ``sample_id`` (int64 or string), ``sum`` (double) and ``count`` (int64).
+
+    Rows are in the order of the ids. What was left out is told in the metadata of the schema, as ``aum``.
+
+    Raises
+    ------
+    InputError
+        Where ids are of both kinds, or ints beyond 64 bits: a column has one type.
+    """
+    totals = totals.sorted()
+    columns = {"sample_id": _id_column(totals.sample_ids), "sum": totals.sums, "count": totals.counts}
+    table = pa.table(columns).replace_schema_metadata({"aum": json.dumps({"left_out": totals.left_out})})
+    with write_whole(path, "wb") as file:
+        pa.parquet.write_table(table, file, compression="zstd")
+
+
+def _id_column(ids: NDArray[Any]) -> Any:
+    if ids.dtype != object:
+        return pa.array(ids)
+    if not all(isinstance(each, str) for each in ids.tolist()):
+        raise InputError("sample ids are strs and ints, or ints beyond 64 bits: a column of Parquet has one type")
+    try:
+        return pa.array(ids.tolist(), pa.string())
+    except UnicodeEncodeError as error:
+        raise InputError(f"sample id {error.object!r}: not text, as a column of Parquet wants") from None
+
+
+def read_totals(path: str | os.PathLike[str]) -> Totals:
+    """Read what `write_totals` wrote, or what an engine made of several such files.
+
+    Raises
+    ------
+    InputError
+        Where columns are missing or of other types, or a sample is there twice.
+    """
+    try:
+        table = pa.parquet.ParquetFile(path).read()
+        columns = [table[name] for name in ("sample_id", "sum", "count")]
+    except (pa.ArrowException, OSError, KeyError) as error:
+        raise InputError(f"{path}: not totals as Parquet, or damaged ({error})") from None
+    for name, column in zip(("sample_id", "sum", "count"), columns, strict=True):
+        if column.null_count:
+            raise InputError(f"{path}: {column.null_count} values of {name} are missing")
+    ids, sums, counts = (column.to_numpy() for column in columns)
+    try:
+        counts = counts.astype(np.int64)
+        totals = Totals.from_rows(sums, counts, as_ids(ids), _left_out(table))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{path}: {error}") from None
+    if (counts < 1).any():
+        raise InputError(f"{path}: {np.count_nonzero(counts < 1)} rows with a count below 1, want them left out")
+    return totals
+
+
+def _left_out(table: Any) -> int:
+    told = json.loads((table.schema.metadata or {}).get(b"aum", b"{}"))
+    if not isinstance(told, dict):
+        raise TypeError(f"its metadata of aum are {told}, want those that aum export writes")
+    return int(told.get("left_out", 0))

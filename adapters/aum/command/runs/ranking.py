@@ -1,0 +1,56 @@
+"""`aum rank`: the most suspicious samples of a run, or its whole ranking as a file, from its totals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from aum._ranking import write_ranking
+from aum.command.runs.merging import checked_merge, writing_to
+from aum.command.runs.printed import counted, number, print_table, printable, say
+from aum.command.runs.shards import find_shards
+
+if TYPE_CHECKING:
+    import argparse
+
+    from aum_core import Totals
+
+__all__ = ["rank"]
+
+
+def rank(options: argparse.Namespace) -> None:
+    """Do what `aum rank` was asked to do.
+
+    Raises
+    ------
+    InputError
+        Where something does not fit.
+    """
+    totals = checked_merge(find_shards(options.runs), force=options.force).totals
+    if options.out is not None:
+        _write(Path(options.out), totals)
+        return
+    _print(totals, options.top, best=options.best)
+
+
+def _write(path: Path, totals: Totals) -> None:
+    with writing_to(path):
+        write_ranking(path, totals.sample_ids, totals.aums)
+    say(f"{counted(len(totals), 'sample')} in {printable(str(path))}, best first")
+
+
+def _print(totals: Totals, top: int, *, best: bool) -> None:
+    aums, counts = totals.aums, totals.counts
+    order = np.argsort(-aums if best else aums, kind="stable")[:top]  # NaN comes last
+    ids = totals.sample_ids[order].tolist()
+    print_table(
+        {
+            "rank": [str(place) for place in range(1, len(order) + 1)],
+            "sample id": [printable(str(each)) for each in ids],
+            "AUM": [number(aum) for aum in aums[order].tolist()],
+            "measurements": [str(count) for count in counts[order].tolist()],
+        },
+        left=["sample id"],
+    )

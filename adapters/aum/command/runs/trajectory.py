@@ -1,0 +1,140 @@
+"""`aum records`: every measurement of one sample, from the parts on disk or from ``full_aum_records.csv``."""
+
+from __future__ import annotations
+
+import csv
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aum.command.errors import InputError
+from aum.command.runs.printed import counted, number, print_table, printable, say, sparkline
+from aum_core import AUMRecord
+from aum_core.records import RECORD_FIELDS
+
+if TYPE_CHECKING:
+    import argparse
+
+    from aum.parquet import RecordFiles
+    from aum_core.ids import SampleId
+
+__all__ = ["show"]
+
+
+def show(options: argparse.Namespace) -> None:
+    """Do what `aum records` was asked to do.
+
+    Raises
+    ------
+    InputError
+        Where the run has no records, or none of this sample.
+    """
+    folder = Path(options.run_folder)
+    found = _find(folder, options.sample_id, as_str=options.str)
+    if not found:
+        raise InputError(f"{folder}: sample {options.sample_id!r} was never measured")
+    _print(found[0], options.last)
+    if len(found) > 1:
+        say(f"{options.sample_id!r} is there as a str, too: --str shows it")
+
+
+def _find(folder: Path, text: str, *, as_str: bool) -> list[list[AUMRecord]]:
+    """The records of each sample whose id reads like this: of the int first, as most ids are."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: not there, want the folder of a run")
+    if any((folder / "records").glob("*.parquet")):
+        return _in_parts(folder, [text] if as_str else _meanings(text))
+    path = folder / "full_aum_records.csv"
+    if not path.exists():
+        raise InputError(f"{folder}: no records in it; they are kept by calculators with compressed=False")
+    found = _in_csv(path, text)
+    return found[-1:] if as_str else found
+
+
+def _in_parts(folder: Path, sample_ids: list[SampleId]) -> list[list[AUMRecord]]:
+    try:
+        from aum.parquet import read_records  # noqa: PLC0415 # loads pyarrow
+    except ModuleNotFoundError as error:
+        if error.name != "pyarrow":
+            raise
+        raise InputError("records on disk need pyarrow: pip install pyarrow") from None
+    found = []
+    try:
+        records = read_records(folder)
+        for sample_id in sample_ids:
+            rows = _rows(records, sample_id)
+            if rows:
+                found.append([AUMRecord(sample_id=sample_id, **row) for row in rows])
+    except (OSError, ValueError) as error:  # pyarrow's own are of these
+        raise InputError(f"{folder}: its records cannot be read ({error})") from None
+    return found
+
+
+def _rows(records: RecordFiles, sample_id: SampleId) -> list[dict[str, Any]]:
+    try:
+        return list(records.trajectory(sample_id).select(RECORD_FIELDS[1:]).to_pylist())
+    except KeyError:
+        return []
+
+
+def _meanings(text: str) -> list[SampleId]:
+    """The ids that print as this text."""
+    try:
+        number = int(text)
+    except ValueError:
+        return [text]
+    return [number, text] if str(number) == text else [text]
+
+
+def _in_csv(path: Path, text: str) -> list[list[AUMRecord]]:
+    """Of an int and of a str that read alike, which the file does not tell apart but has one after the other."""
+    found: list[list[AUMRecord]] = []
+    with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+        lines = csv.reader(file)
+        header = next(lines, None)
+        if header != list(RECORD_FIELDS):
+            raise InputError(f"{path}: first line {header}, want {','.join(RECORD_FIELDS)}")
+        try:
+            for record in (_record(line) for line in lines if line and line[0] == text):
+                if not found or record.num_measurements <= found[-1][-1].num_measurements:
+                    found.append([])
+                found[-1].append(record)
+        except (ValueError, TypeError):
+            raise InputError(f"{path}: line {lines.line_num} is no record") from None
+    return found
+
+
+def _record(line: list[str]) -> AUMRecord:
+    sample_id, times, target, target_val, other, other_val, margin, aum = line
+    values = [float(cell or "nan") for cell in (target_val, other_val, margin, aum)]
+    return AUMRecord(sample_id, int(times), int(target), values[0], int(other), values[1], values[2], values[3])
+
+
+def _print(records: list[AUMRecord], last: int | None) -> None:
+    shown = records[-last:] if last else records
+    print_table(
+        {
+            "measurement": [str(each.num_measurements) for each in shown],
+            "label": [str(each.target_logit) for each in shown],
+            "its logit": [number(each.target_val) for each in shown],
+            "best other": [str(each.other_logit) for each in shown],
+            "its logit ": [number(each.other_val) for each in shown],
+            "margin": [number(each.margin) for each in shown],
+            "AUM": [number(each.aum) for each in shown],
+        }
+    )
+    margins = [each.margin for each in records]
+    name = printable(str(records[0].sample_id))
+    say()
+    say(f"sample {name}: AUM {number(records[-1].aum)} after {counted(len(records), 'measurement')}")
+    say(f"margins {sparkline(margins)} {_told(margins)}")
+
+
+def _told(margins: list[float]) -> str:
+    """Give the range of those that are finite, and how many are not."""
+    finite = [margin for margin in margins if math.isfinite(margin)]
+    told = [f"{number(min(finite))} to {number(max(finite))}"] if finite else []
+    told.append(f"{sum(margin < 0 for margin in margins)} below 0")
+    if len(finite) < len(margins):
+        told.append(f"{len(margins) - len(finite)} not finite")
+    return ", ".join(told)

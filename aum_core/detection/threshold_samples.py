@@ -1,0 +1,350 @@
+"""Threshold samples: wrong labels on purpose, whose AUMs tell where to cut (Pleiss et al. 2020, section 3.2).
+
+Some samples get the label of a class that does not exist, class C. The network can only memorise them, so the AUMs
+that they end with are those of mislabelled data. They are no evidence about their own labels in that run: another
+run, with other threshold samples, judges them.
+
+Everything here is aligned to the rows of the data set, as the caller has them.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from aum_core.dataset import class_labels, stream
+from aum_core.files.arrays import load_arrays, save_arrays
+from aum_core.files.whole import write_json
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+__all__ = ["Combine", "Cut", "ThresholdPlan", "ThresholdRun"]
+
+Combine = Literal["all", "any", "mean"]
+
+_COMBINE = {
+    "all": "flagged in every run in which it is regular and was measured",
+    "any": "flagged in at least one run in which it is regular and was measured",
+    "mean": "mean AUM below the mean cutoff, over the runs in which it is regular and was measured",
+}
+_KIND = "aum threshold plan, version 1"
+
+
+@dataclass(frozen=True, slots=True)
+class ThresholdRun:
+    """One training run of a plan.
+
+    Attributes
+    ----------
+    index : int
+        Its number in the plan, from 0.
+    targets : ndarray of shape (N,), int64
+        What to train on: the given targets, with class C for the threshold samples.
+    threshold_samples : ndarray of shape (size,), int64
+        Rows of the threshold samples, ascending.
+    num_classes : int
+        C + 1: what the classifier needs outputs for.
+    """
+
+    index: int
+    targets: NDArray[np.int64]
+    threshold_samples: NDArray[np.int64]
+    num_classes: int
+
+    @property
+    def regular(self) -> NDArray[np.bool_]:
+        """True, (N,), for the samples that kept their label in this run."""
+        mask = np.ones(len(self.targets), np.bool_)
+        mask[self.threshold_samples] = False
+        return mask
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """Which samples a plan flags, and every choice that led to it.
+
+    Attributes
+    ----------
+    flagged : ndarray of shape (N,), bool
+        True where the label is held to be wrong.
+    undecided : ndarray of shape (N,), bool
+        True where no run could judge the sample: never regular and measured in the same run. Never flagged.
+    cutoffs : ndarray of shape (runs,), float64
+        The AUM below which a regular sample of each run is flagged.
+    percentile : float
+        Of the threshold samples' AUMs, linearly interpolated.
+    combine : {"all", "any", "mean"}
+        How the verdicts of several runs make one.
+    measured_threshold_samples : tuple of int
+        How many threshold samples each cutoff rests on.
+    size, seed : int
+        Of the plan.
+    """
+
+    flagged: NDArray[np.bool_]
+    undecided: NDArray[np.bool_]
+    cutoffs: NDArray[np.float64]
+    percentile: float
+    combine: Combine
+    measured_threshold_samples: tuple[int, ...]
+    size: int
+    seed: int
+
+    @property
+    def keep(self) -> NDArray[np.bool_]:
+        """True, (N,), for the samples that are not flagged."""
+        return ~self.flagged
+
+    def choices(self) -> dict[str, Any]:
+        """Every choice in words and numbers, as ``run.json`` has it."""
+        return {
+            "rule": "AUM strictly below the percentile of the threshold samples' AUMs of the run",
+            "percentile": self.percentile,
+            "percentile_interpolation": "linear",
+            "combine": self.combine,
+            "combine_rule": _COMBINE[self.combine],
+            "runs": len(self.cutoffs),
+            "threshold_samples_per_run": self.size,
+            "threshold_samples_measured": list(self.measured_threshold_samples),
+            "seed": self.seed,
+            "cutoffs": self.cutoffs.tolist(),
+            "flagged": int(self.flagged.sum()),
+            "undecided": int(self.undecided.sum()),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ThresholdPlan:
+    """Which samples are threshold samples in which run. Made by `draw` or `load`.
+
+    Attributes
+    ----------
+    targets : ndarray of shape (N,), int64
+        The given targets.
+    num_classes : int
+        C, without the extra class.
+    threshold_samples : ndarray of shape (runs, size), int64
+        Rows of each run's threshold samples, ascending; no row is there twice.
+    seed : int
+
+    Examples
+    --------
+    >>> plan = ThresholdPlan.draw([0, 1, 0, 1, 0, 1], num_classes=2, runs=2)
+    >>> plan.size, [run.num_classes for run in plan.runs]
+    (2, [3, 3])
+    >>> for run in plan.runs:
+    ...     assert (run.targets[run.threshold_samples] == 2).all()
+    """
+
+    targets: NDArray[np.int64]
+    num_classes: int
+    threshold_samples: NDArray[np.int64]
+    seed: int
+
+    @classmethod
+    def draw(
+        cls, targets: Any, num_classes: int, runs: int = 2, size: int | None = None, seed: int = 0
+    ) -> ThresholdPlan:
+        """Draw disjoint random sets of threshold samples.
+
+        Parameters
+        ----------
+        targets : array_like of shape (N,), ints in [0, C)
+        num_classes : int
+            C, at least 2.
+        runs : int, default 2
+            With two or more, every sample is judged by some run.
+        size : int, optional
+            Threshold samples per run; ``N // (C + 1)`` by default, the share that one more class would have.
+        seed : int, default 0
+
+        Raises
+        ------
+        ValueError
+            Where the sets do not fit into the data set, or the targets not into the classes.
+        """
+        labels = class_labels(targets, num_classes)
+        num_samples = len(labels)
+        if runs < 1:
+            raise ValueError(f"runs: {runs}, want at least 1")
+        default = num_samples // (num_classes + 1)
+        if size is None and not default:
+            raise ValueError(
+                f"targets: {num_samples} samples are too few for threshold samples: "
+                f"N // (C + 1) with C = {num_classes} is 0; want at least {num_classes + 1}, or give size"
+            )
+        size = default if size is None else size
+        if size < 1:
+            raise ValueError(f"size: {size}, want at least 1 threshold sample per run")
+        if runs * size > num_samples:
+            raise ValueError(
+                f"runs: {runs} disjoint sets of {size} threshold samples need {runs * size} samples, there are "
+                f"{num_samples}; want runs <= {num_samples // size}, or a size <= {num_samples // runs}"
+            )
+        chosen = stream(seed, "threshold samples").permutation(num_samples)[: runs * size].reshape(runs, size)
+        return cls(labels, num_classes, np.sort(chosen, axis=1), seed)
+
+    @property
+    def num_samples(self) -> int:
+        """N."""
+        return len(self.targets)
+
+    @property
+    def size(self) -> int:
+        """Threshold samples per run."""
+        return int(self.threshold_samples.shape[1])
+
+    @property
+    def runs(self) -> list[ThresholdRun]:
+        """The runs, in order."""
+        return [self._run(index) for index in range(len(self.threshold_samples))]
+
+    def _run(self, index: int) -> ThresholdRun:
+        targets = self.targets.copy()
+        targets[self.threshold_samples[index]] = self.num_classes
+        return ThresholdRun(index, targets, self.threshold_samples[index], self.num_classes + 1)
+
+    def cut(self, aums_per_run: Sequence[Any], percentile: float = 99.0, combine: Combine = "all") -> Cut:
+        """Flag the samples whose AUM lies below those of the threshold samples.
+
+        In each run the cutoff is the `percentile` of its threshold samples' AUMs, and a regular sample is flagged
+        when its AUM is below it.
+
+        Parameters
+        ----------
+        aums_per_run : sequence of (N,) array_like, one per run
+            In the order of the data set's rows, *not* of the ranking in ``aum_values.csv``; NaN where a sample was
+            not measured.
+        percentile : float, default 99.0
+            In (0, 100).
+        combine : {"all", "any", "mean"}, default "all"
+            Over the runs in which a sample is regular: flagged in all of them (the authors' runner), in any, or by
+            the mean of its AUMs against the mean of the cutoffs.
+
+        Examples
+        --------
+        >>> plan = ThresholdPlan.draw([0, 1] * 5, num_classes=2, runs=1, size=2)
+        >>> aums = np.arange(10.0)
+        >>> aums[plan.threshold_samples[0]] = -1.0, 1.5
+        >>> plan.cut([aums], percentile=50).cutoffs
+        array([0.25])
+        """
+        if not 0 < percentile < 100:
+            raise ValueError(f"percentile: {percentile}, want one in (0, 100), such as 99")
+        if combine not in _COMBINE:
+            raise ValueError(f"combine: {combine!r}, want one of {', '.join(map(repr, _COMBINE))}")
+        aums = self._checked_aums(aums_per_run)
+        regular = np.array([run.regular for run in self.runs])
+        chosen = np.take_along_axis(aums, self.threshold_samples, axis=1)
+        cutoffs = np.nanpercentile(chosen, percentile, axis=1)
+        judged = regular & ~np.isnan(aums)
+        flagged = _flagged(aums, cutoffs[:, None], judged, combine)
+        undecided = ~np.logical_or.reduce(judged)
+        measured = tuple(int(count) for count in np.isfinite(chosen).sum(axis=1))
+        return Cut(flagged, undecided, cutoffs, float(percentile), combine, measured, self.size, self.seed)
+
+    def _checked_aums(self, aums_per_run: Sequence[Any]) -> NDArray[np.float64]:
+        if len(aums_per_run) != len(self.threshold_samples):
+            raise ValueError(
+                f"aums_per_run: {len(aums_per_run)} of them, want one for each of {len(self.threshold_samples)} runs"
+            )
+        for index, each in enumerate(aums_per_run):
+            if np.shape(each) != (self.num_samples,):
+                raise ValueError(f"aums_per_run: run {index} has shape {np.shape(each)}, want ({self.num_samples},)")
+        aums = np.array(aums_per_run, dtype=np.float64)
+        for index, rows in enumerate(self.threshold_samples):
+            if np.isnan(aums[index, rows]).all():
+                raise ValueError(f"aums_per_run: in run {index} no threshold sample has an AUM, so there is no cutoff")
+        return aums
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Save to a ``.json`` or ``.npz`` file, whole or not at all."""
+        arrays = {"targets": self.targets, "threshold_samples": self.threshold_samples}
+        numbers = {"num_classes": self.num_classes, "seed": self.seed}
+        if _suffix(path) == ".json":
+            lists = {name: array.tolist() for name, array in arrays.items()}
+            write_json(path, {"kind": _KIND, **numbers, **lists})
+        else:
+            save_arrays(path, _KIND, {**arrays, **{name: np.array([value]) for name, value in numbers.items()}})
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> ThresholdPlan:
+        """Load what `save` saved.
+
+        Raises
+        ------
+        ValueError
+            Where the file is truncated, foreign, or contradicts itself.
+        """
+        loaded = _load_json(path) if _suffix(path) == ".json" else _load_npz(path)
+        try:
+            plan = cls(
+                class_labels(loaded["targets"], int(loaded["num_classes"])),
+                int(loaded["num_classes"]),
+                np.asarray(loaded["threshold_samples"], dtype=np.int64),
+                int(loaded["seed"]),
+            )
+            plan._check_rows()
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise ValueError(f"{path}: not a file of {_KIND}, or damaged ({error})") from error
+        return plan
+
+    def _check_rows(self) -> None:
+        rows = self.threshold_samples
+        if rows.ndim != 2 or not rows.size:
+            raise ValueError(f"threshold_samples of shape {rows.shape}")
+        if rows.min() < 0 or rows.max() >= self.num_samples or len(np.unique(rows)) != rows.size:
+            raise ValueError("a row of a threshold sample is out of range or there twice")
+
+
+def _flagged(
+    aums: NDArray[np.float64], cutoffs: NDArray[np.float64], judged: NDArray[np.bool_], combine: Combine
+) -> NDArray[np.bool_]:
+    """Make one verdict (N,) of the verdicts (runs, N); a sample that no run judged is not flagged."""
+    if combine == "mean":
+        distance = np.subtract(aums, cutoffs, out=np.zeros_like(aums), where=judged)
+        mean_below: NDArray[np.bool_] = distance.sum(axis=0) < 0
+        return mean_below
+    below = judged & (aums < cutoffs)
+    in_any: NDArray[np.bool_] = np.logical_or.reduce(below)
+    in_all: NDArray[np.bool_] = in_any & np.logical_and.reduce(below | ~judged)
+    return in_any if combine == "any" else in_all
+
+
+def _suffix(path: str | os.PathLike[str]) -> str:
+    suffix = Path(path).suffix
+    if suffix not in (".json", ".npz"):
+        raise ValueError(f"path: {path}, want a name that ends in .json or .npz")
+    return suffix
+
+
+def _load_json(path: str | os.PathLike[str]) -> dict[str, Any]:
+    try:
+        loaded = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"{path}: not a file of {_KIND}, or damaged ({error})") from error
+    if not isinstance(loaded, dict) or loaded.get("kind") != _KIND:
+        raise ValueError(f"{path}: not a file of {_KIND}")
+    return loaded
+
+
+def _load_npz(path: str | os.PathLike[str]) -> dict[str, Any]:
+    schema = {
+        "targets": ("int64", 1),
+        "threshold_samples": ("int64", 2),
+        "num_classes": ("int64", 1),
+        "seed": ("int64", 1),
+    }
+    arrays = load_arrays(path, _KIND, schema)
+    return {
+        name: array[0] if name in ("num_classes", "seed") and len(array) == 1 else array
+        for name, array in arrays.items()
+    }

@@ -1,0 +1,150 @@
+"""Files and folders that appear whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import shutil
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+
+__all__ = [
+    "scratch_folder",
+    "write_json",
+    "write_whole",
+    "write_whole_folder",
+]
+
+_STILL = 3600.0  # seconds that nobody has written to a temporary file of which the writer is taken to be dead
+
+
+@contextmanager
+def write_whole(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[Any]]:
+    """Open a file that appears under `path` when the block ends, and not at all where the block fails.
+
+    It is written under a temporary name beside `path`, synced to the disk and then renamed, so a reader, or a
+    process that is killed at any moment, finds the old file or the new one. What a killed process leaves under the
+    temporary name is removed where the same file is written again, once an hour has passed.
+
+    Parameters
+    ----------
+    path : str or path
+        Its folder must exist.
+    mode : {"w", "wb"}
+        Text is UTF-8, with its line ends as they stand.
+    """
+    target = Path(path)
+    temporary = _temporary_name(target)
+    # surrogateescape: ids that are file names of another encoding come out as the bytes they went in as
+    text: dict[str, str] = {} if "b" in mode else {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
+    try:
+        with open(temporary, mode.replace("w", "x"), **text) as file:  # type: ignore[call-overload] # mode is a variable
+            _remove_left_behind(target, temporary)
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(target.parent)
+
+
+def _temporary_name(target: Path) -> Path:
+    return target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+
+
+def _remove_left_behind(target: Path, temporary: Path) -> None:
+    """Remove what others have left under temporary names of `target`, if it is older by an hour than our own.
+
+    Both times are the file system's, so this holds whatever machine or container the others were on, and process
+    numbers, which are others there, need not be looked at.
+    """
+    name = re.compile(rf"\.{re.escape(target.name)}\.\d+-[0-9a-f]{{8}}\.tmp")
+    for other in target.parent.glob(".*.tmp"):
+        if not name.fullmatch(other.name) or other == temporary:
+            continue
+        with suppress(OSError):  # somebody else was faster, or it is theirs: nothing depends on it
+            newest = max(path.stat().st_mtime for path in (other, *other.rglob("*")))
+            if temporary.stat().st_mtime - newest < _STILL:
+                continue
+            if other.is_dir():
+                shutil.rmtree(other)
+            else:
+                other.unlink()
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "nt":  # folders cannot be opened there
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def write_whole_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a folder to write to that becomes `path` when the block ends, and is removed where the block fails.
+
+    A process that is killed leaves `path` as it was, and a folder beside it whose name begins with a dot; see
+    `write_whole` for what becomes of that.
+
+    Parameters
+    ----------
+    path : str or path
+        Not there yet, or an empty folder.
+
+    Raises
+    ------
+    OSError
+        Where it is there, with something in it.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _temporary_name(target)
+    temporary.mkdir()
+    try:
+        _remove_left_behind(target, temporary)
+        yield temporary
+        _sync_folder(temporary)
+        if target.is_dir():
+            target.rmdir()
+        temporary.rename(target)
+    except BaseException:
+        shutil.rmtree(temporary)
+        raise
+    _sync_folder(target.parent)
+
+
+@contextmanager
+def scratch_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a folder beside `path` for what is needed while that is made; it is gone when the block ends.
+
+    Parameters
+    ----------
+    path : str or path
+        Its folder must exist.
+    """
+    target = Path(path)
+    temporary = _temporary_name(target)
+    temporary.mkdir()
+    try:
+        _remove_left_behind(target, temporary)
+        yield temporary
+    finally:
+        shutil.rmtree(temporary)
+
+
+def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
+    """Write `content` as a JSON file that appears whole or not at all."""
+    with write_whole(path) as file:
+        file.write(json.dumps(content, indent=2, allow_nan=False) + "\n")

@@ -1,0 +1,131 @@
+"""Sample ids: what may be one, the two forms in which the engine passes them on, their order, and ids that are rows."""
+
+from __future__ import annotations
+
+import operator
+from array import array
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import NDArray
+
+__all__ = ["SampleId", "as_ids", "by_row", "check_rows", "id_list"]
+
+SampleId = int | str
+
+
+def as_ids(sample_ids: Any) -> NDArray[np.int64] | list[SampleId]:
+    """Check `sample_ids` and bring them into one of two forms.
+
+    Parameters
+    ----------
+    sample_ids : ndarray of shape (B,), or an iterable of int and str
+        Ints of any size, strs, or both. NumPy ints and 0-d integer tensors become Python ints.
+
+    Returns
+    -------
+    ndarray of shape (B,), int64, or list of int and str
+        The array where all ids are 64-bit ints.
+
+    Raises
+    ------
+    TypeError
+        Where an id is neither int nor str.
+
+    Examples
+    --------
+    >>> as_ids([7, 3])
+    array([7, 3])
+    >>> as_ids(["a", 3])
+    ['a', 3]
+    """
+    if isinstance(sample_ids, np.ndarray):
+        return _array_ids(sample_ids)
+    if isinstance(sample_ids, (str, bytes)):
+        raise TypeError(f"sample_ids: {sample_ids!r}, want a list with one id per sample, such as [{sample_ids!r}]")
+    return _sequence_ids(sample_ids)
+
+
+def id_list(ids: NDArray[np.int64] | list[SampleId]) -> list[SampleId]:
+    """Give ids in the form of `as_ids` as Python ints and strs."""
+    return ids.tolist() if isinstance(ids, np.ndarray) else ids
+
+
+def _array_ids(ids: NDArray[Any]) -> NDArray[np.int64] | list[SampleId]:
+    kind = ids.dtype.kind
+    if ids.ndim != 1:
+        raise ValueError(f"sample_ids: shape {ids.shape}, want (B,): one id per sample")
+    if kind == "i" or (kind == "u" and ids.dtype.itemsize < 8):
+        return ids.astype(np.int64, copy=False)
+    if kind in "uUTO" or not ids.size:
+        return _sequence_ids(ids.tolist())
+    raise TypeError(f"sample_ids: dtype {ids.dtype}, want ints or strs")
+
+
+def _sequence_ids(sample_ids: Iterable[Any]) -> NDArray[np.int64] | list[SampleId]:
+    ids = sample_ids if isinstance(sample_ids, list) else list(sample_ids)
+    try:
+        return np.frombuffer(array("q", ids), dtype=np.int64)
+    except (TypeError, OverflowError):  # strs, ints beyond 64 bits, or something that is no id
+        if set(map(type, ids)) == {str}:
+            return ids
+        return [_as_id(each, row) for row, each in enumerate(ids)]
+
+
+def _as_id(each: Any, row: int) -> SampleId:
+    if isinstance(each, str):
+        return str(each)
+    try:
+        return operator.index(each)
+    except TypeError:
+        raise TypeError(
+            f"sample_ids: row {row} is {each!r} of type {type(each).__name__}, want an int or a str"
+        ) from None
+
+
+def by_row(sample_ids: NDArray[Any], values: NDArray[np.float64], num_samples: int, what: str) -> NDArray[np.float64]:
+    """Give values (M,) of samples by row of the data set, (N,); NaN where nothing was measured.
+
+    Parameters
+    ----------
+    sample_ids : ndarray of shape (M,)
+        Row numbers, all different, in any order.
+    values : ndarray of shape (M,)
+    num_samples : int
+        N.
+    what : str
+        Who measured, for the error message.
+
+    Raises
+    ------
+    ValueError
+        Where nothing was measured at all, or a sample id is no row.
+
+    Examples
+    --------
+    >>> by_row(np.array([2, 0]), np.array([1.5, -1.0]), 3, "the run")
+    array([-1. ,  nan,  1.5])
+    """
+    if not len(sample_ids):
+        raise ValueError(
+            f"{what} measured nothing; call calculator.accumulate(logits, targets, sample_ids) at every training step"
+        )
+    check_rows(as_ids(sample_ids), num_samples)
+    found = np.full(num_samples, np.nan)
+    found[sample_ids] = values
+    return found
+
+
+def check_rows(ids: Any, num_samples: int) -> None:
+    """Make an error of an id that is no row of the data set."""
+    if isinstance(ids, np.ndarray) and (not len(ids) or (ids.min() >= 0 and ids.max() < num_samples)):
+        return
+    wrong = next(each for each in id_list(ids) if not (isinstance(each, int) and 0 <= each < num_samples))
+    raise ValueError(
+        f"sample_ids: {wrong!r} is no row of the data set, want row numbers in [0, {num_samples}), as "
+        "DatasetWithIndex gives them"
+    )

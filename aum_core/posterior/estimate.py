@@ -1,0 +1,270 @@
+"""The chance that a label is wrong, from one training run: no threshold samples, a cut-off of its own.
+
+How the given labels came about is taken to be: a sample has a true class i, and an annotator writes down j with the
+chance ``T[i, j]``, whatever the sample looks like. The first epochs tell which of two kinds of ``T`` it is, errors that
+are spread over all classes or errors that follow from the class, or that it is neither, and nothing can be told.
+
+Nothing of size N x C is made beside the averages that come in: all passes go over blocks of rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from aum_core.dataset import class_labels
+from aum_core.posterior.confident_learning import Beliefs, confident_joint, expected_wrong
+from aum_core.posterior.transitions import Uniform, chance_wrong, estimate_by_class, sharpened, temperature
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    from aum_core.posterior.early_statistics import EarlySigns
+    from aum_core.posterior.transitions import Transition
+
+__all__ = ["CONDITIONS", "NoisePosterior", "Verdict", "estimate", "noise_posterior"]
+
+Verdict = Literal["spread", "classes", "cannot tell"]
+
+CONDITIONS: dict[Verdict, str] = {
+    "spread": "The errors look spread over all classes, as slips are. Precision and recall hold roughly, and less so "
+    "where few labels are wrong.",
+    "classes": "The errors look as if they followed from the class, as confusions do. Precision and recall hold "
+    "roughly if they do; where samples are ambiguous they promise too much.",
+    "cannot tell": "Cannot tell which labels are wrong: where the network disagrees with labels it is unsure, so "
+    "samples are ambiguous, or hardly any label is wrong. The noise posterior flags nothing then. Its ranking is for "
+    "review; that by AUM is as good here.",
+}
+
+_MIN_SHARE = 0.15
+_MIN_POWER = 0.3
+_MIN_CONFIDENCE_RATIO = 0.75
+_HIGHEST_RATE = 0.8
+_LARGEST_CORRECTION = 4.0
+_SLACK = 0.01  # half types round
+
+
+@dataclass(frozen=True, slots=True)
+class _Model:
+    """What is taken to be so: the verdict, the transitions, the number of wrong labels, room for a correction."""
+
+    verdict: Verdict
+    transition: Transition
+    expected: float
+    least_correction: float = 0.0
+    bisections: int = 10
+
+
+@dataclass(frozen=True, slots=True)
+class NoisePosterior:
+    """What one run says about each label.
+
+    Attributes
+    ----------
+    probabilities : ndarray of shape (N,), float64
+        The chance that the given label is wrong; NaN where nothing was measured in the window, or no number.
+    suggested : ndarray of shape (N,), int64
+        The most likely true class; -1 where the chance is NaN.
+    transition : ndarray of shape (C, C), float64
+        ``transition[i, j]``: how likely a sample of class i is labelled j. Rows add up to 1.
+    expected_wrong : float
+        How many labels are expected to be wrong.
+    verdict : {"spread", "classes", "cannot tell"}
+        Whether errors are spread over all classes, follow from the class, or nothing can be told: see `CONDITIONS`.
+    temperature, correction : float
+        The power by which probabilities are sharpened, and the amount by which the logit of the given label is lowered
+        for the network having been trained on it.
+    signs : EarlySigns, optional
+        What the verdict rests on.
+    """
+
+    probabilities: NDArray[np.float64]
+    suggested: NDArray[np.int64]
+    transition: NDArray[np.float64]
+    expected_wrong: float
+    verdict: Verdict
+    temperature: float
+    correction: float
+    signs: EarlySigns | None = None
+
+    @property
+    def flagged(self) -> NDArray[np.bool_]:
+        """True, (N,), where the label is more likely wrong than right; nowhere where nothing can be told."""
+        return (self.probabilities > 0.5) & (self.verdict != "cannot tell")
+
+    @property
+    def predicted_precision(self) -> float | None:
+        """Share of the flagged labels expected to be wrong; None where none is flagged. See `CONDITIONS`."""
+        return self._precision(self.flagged)
+
+    @property
+    def predicted_recall(self) -> float | None:
+        """Share of the wrong labels expected to be flagged; None where none is expected. See `CONDITIONS`."""
+        return self._recall(self.flagged)
+
+    def most_suspicious(self, count: int | None = None) -> NDArray[np.intp]:
+        """Rows by the chance that their label is wrong, highest first; all of them where `count` is None."""
+        return np.argsort(np.where(np.isnan(self.probabilities), np.inf, -self.probabilities), kind="stable")[:count]
+
+    def flag_at_precision(self, precision: float) -> NDArray[np.bool_]:
+        """Flag as many labels as can be with the wanted share of them expected to be wrong.
+
+        Parameters
+        ----------
+        precision : float
+            In (0, 1].
+
+        Returns
+        -------
+        ndarray of shape (N,), bool
+            None flagged where not even the most suspicious label is that likely wrong, or nothing can be told.
+
+        Examples
+        --------
+        >>> chances = np.array([0.1, 0.9, 0.4, 0.8])
+        >>> posterior = NoisePosterior(chances, np.array([0, 1, 0, 1]), np.eye(2), 2, "classes", 1.0, 0.0)
+        >>> posterior.flag_at_precision(0.7).tolist()
+        [False, True, True, True]
+        """
+        if not 0 < precision <= 1:
+            raise ValueError(f"precision: {precision}, want a share in (0, 1], such as 0.9")
+        order = self.most_suspicious(int(np.count_nonzero(~np.isnan(self.probabilities))))
+        means = np.cumsum(self.probabilities[order]) / np.arange(1, len(order) + 1)
+        flagged = np.zeros(len(self.probabilities), np.bool_)
+        if self.verdict == "cannot tell":
+            return flagged
+        flagged[order[: np.count_nonzero(means >= precision)]] = True  # means of a falling row fall
+        return flagged
+
+    def at(self, probabilities: NDArray[np.float64], suggested: NDArray[np.int64]) -> NoisePosterior:
+        """The same estimate with its rows in another order."""
+        return replace(self, probabilities=probabilities, suggested=suggested)
+
+    def describe(self, flagged: NDArray[np.bool_] | None = None) -> dict[str, Any]:
+        """Tell the figures as ``run.json`` has them, for what is flagged or what another cut flags."""
+        chosen = self.flagged if flagged is None else flagged
+        measured = int(np.count_nonzero(~np.isnan(self.probabilities)))
+        return {
+            "expected_wrong": self.expected_wrong,
+            "expected_wrong_share": self.expected_wrong / measured,
+            "predicted_precision": self._precision(chosen),
+            "predicted_recall": self._recall(chosen),
+            "verdict": self.verdict,
+            "conditions": CONDITIONS[self.verdict],
+            "temperature": self.temperature,
+            "correction": self.correction,
+            "early_signs": None if self.signs is None else asdict(self.signs),
+        }
+
+    def _precision(self, flagged: NDArray[np.bool_]) -> float | None:
+        return float(self.probabilities[flagged].mean()) if flagged.any() else None
+
+    def _recall(self, flagged: NDArray[np.bool_]) -> float | None:
+        total = float(np.nansum(self.probabilities))
+        return float(self.probabilities[flagged].sum()) / total if total > 0 else None
+
+
+def noise_posterior(mean_softmax: ArrayLike, targets: ArrayLike) -> NoisePosterior:
+    """Estimate how likely each label is wrong, taking it that errors follow from the class.
+
+    `AUMCalculator.noise_posterior` does more: it looks at the first epochs to see whether that is so.
+
+    Parameters
+    ----------
+    mean_softmax : array_like of shape (N, C), floats
+        The softmax of each sample's training forward passes, averaged over the epochs before the network learns wrong
+        labels by heart. NaN in rows that were not measured.
+    targets : array_like of shape (N,), ints in [0, C)
+        The given labels.
+
+    Returns
+    -------
+    NoisePosterior
+
+    Raises
+    ------
+    TypeError, ValueError
+        Where the arguments do not fit, or nothing was measured.
+
+    Examples
+    --------
+    >>> truth = np.arange(300) % 3
+    >>> given = truth.copy(); given[:6] = 2
+    >>> posterior = noise_posterior(0.7 * np.eye(3)[truth] + 0.1, given)
+    >>> np.flatnonzero(posterior.flagged), posterior.suggested[:3]
+    (array([0, 1, 3, 4]), array([0, 1, 2]))
+    """
+    means = np.asarray(mean_softmax)
+    if means.ndim != 2 or means.shape[1] < 2 or means.dtype.kind != "f":
+        raise ValueError(
+            f"mean_softmax: dtype {means.dtype} and shape {means.shape}, want floats of shape (N, C), C at least 2"
+        )
+    labels = class_labels(targets, means.shape[1])
+    if len(labels) != len(means):
+        raise ValueError(f"targets: {len(labels)} of them, want {len(means)}: one for each row of mean_softmax")
+    measured = ~np.isnan(means).any(axis=1)
+    wrong = np.flatnonzero(measured & ((means.min(axis=1) < 0) | ~(np.abs(means.sum(axis=1) - 1) < _SLACK)))
+    if wrong.size:
+        raise ValueError(
+            f"mean_softmax: row {wrong[0]} is not of probabilities that add up to 1 but {means[wrong[0]]}; want the "
+            "softmax of logits"
+        )
+    return estimate(Beliefs(means, measured.astype(np.int64), labels))
+
+
+def estimate(beliefs: Beliefs, signs: EarlySigns | None = None) -> NoisePosterior:
+    """Estimate the chances from what the network believes, with the verdict of the first epochs if there are such."""
+    joint = confident_joint(beliefs)
+    power = temperature(beliefs)
+    model = _by_class_alone(joint, beliefs, power) if signs is None else _judged(signs, joint, beliefs, power)
+    correction = _correction(beliefs, power, model)
+    probabilities = np.full(beliefs.num_rows, np.nan)
+    suggested = np.full(beliefs.num_rows, -1)
+    for rows, means, labels in beliefs.blocks():
+        chances, truth = chance_wrong(sharpened(means, power), labels, model.transition, correction)
+        probabilities[rows], suggested[rows] = chances, truth.argmax(axis=1)
+    matrix = model.transition.matrix
+    return NoisePosterior(probabilities, suggested, matrix, model.expected, model.verdict, power, correction, signs)
+
+
+def _by_class_alone(joint: NDArray[np.float64], beliefs: Beliefs, power: float) -> _Model:
+    transition = estimate_by_class(joint, beliefs, power)
+    return _Model("classes", transition, round(expected_wrong(joint, beliefs)), bisections=8)
+
+
+def _judged(signs: EarlySigns, joint: NDArray[np.float64], beliefs: Beliefs, power: float) -> _Model:
+    """Judge by the first epochs what kind of errors there are, and how many."""
+    spread, disagreement = signs.spread, signs.disagreement
+    num_samples, late = len(beliefs.measured), expected_wrong(joint, beliefs)
+    is_sure = disagreement.confidence_ratio >= _MIN_CONFIDENCE_RATIO
+    if spread.rate * num_samples >= max(1.0, _MIN_SHARE * late) and spread.power >= _MIN_POWER:
+        expected = min(num_samples * spread.rate / spread.power, float(disagreement.count))
+        expected = max(expected, late) if is_sure else expected
+        errors = Uniform(min(expected / num_samples, _HIGHEST_RATE), beliefs.num_classes)
+        return _Model("spread", errors, expected, least_correction=-2.0)
+    # the first count is too high while the network underfits, the second too low once it learns labels by heart
+    expected = (disagreement.expected_wrong + late) / 2
+    return _Model("classes" if is_sure else "cannot tell", estimate_by_class(joint, beliefs, power), expected)
+
+
+def _correction(beliefs: Beliefs, power: float, model: _Model) -> float:
+    """How much to lower the given labels until as many are held to be wrong as are expected to be."""
+
+    def held_wrong(correction: float) -> float:
+        found = 0.0
+        for _, means, labels in beliefs.blocks():
+            found += float(chance_wrong(sharpened(means, power), labels, model.transition, correction)[0].sum())
+        return found
+
+    low, high = model.least_correction, _LARGEST_CORRECTION
+    if held_wrong(low) >= model.expected:
+        return low
+    for _ in range(model.bisections):
+        middle = (low + high) / 2
+        if held_wrong(middle) < model.expected:
+            low = middle
+        else:
+            high = middle
+    return high

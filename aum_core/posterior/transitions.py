@@ -1,0 +1,224 @@
+"""How labels go wrong, as the chance ``T[i, j]`` that a sample of class i is labelled j, and what follows from it.
+
+`Uniform` has one number: any other class is as likely. `ByClass` has a row for each class. Both give the chance that a
+label is wrong by Bayes' rule, once the network's beliefs are freed from the noise that it has learnt too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from aum_core.posterior.confident_learning import Beliefs
+
+__all__ = [
+    "ByClass",
+    "Transition",
+    "Uniform",
+    "chance_wrong",
+    "estimate_by_class",
+    "sharpened",
+    "temperature",
+]
+
+_SMALLEST = 1e-12
+_REFINEMENTS = 3
+_UNMIXING_STEPS = 10
+_SECTIONS, _LOG_RANGE = 25, 2.0
+_GOLDEN = (5**0.5 - 1) / 2
+
+
+class Transition(Protocol):
+    """A matrix T of chances, (C, C), rows of true classes and columns of labels."""
+
+    @property
+    def matrix(self) -> NDArray[np.float64]:
+        """T itself."""
+
+    @property
+    def right(self) -> NDArray[np.float64]:
+        """Its diagonal, (C,)."""
+
+    def labels_of(self, truth: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Give ``truth @ T``: the labels (B, C) that such true classes would get."""
+        ...
+
+    def classes_of(self, labels: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Give ``labels @ T.T``, (B, C)."""
+        ...
+
+    def of_label(self, truth: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Give the chance (B,) that such true classes would get just these labels (B,)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Uniform:
+    """Errors that give any other class as likely; O(C) where a matrix would take O(C x C)."""
+
+    rate: float
+    num_classes: int
+
+    @property
+    def matrix(self) -> NDArray[np.float64]:
+        """T, spelt out."""
+        off = self.rate / (self.num_classes - 1)
+        return np.full((self.num_classes, self.num_classes), off) + (1 - self.rate - off) * np.eye(self.num_classes)
+
+    @property
+    def right(self) -> NDArray[np.float64]:
+        """The chance of no error, for each class."""
+        return np.full(self.num_classes, 1 - self.rate)
+
+    def labels_of(self, truth: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Give ``truth @ T``."""
+        off = self.rate / (self.num_classes - 1)
+        mixed: NDArray[np.float64] = (1 - self.rate - off) * truth + off * truth.sum(axis=1, keepdims=True)
+        return mixed
+
+    def classes_of(self, labels: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Give ``labels @ T.T``."""
+        return self.labels_of(labels)
+
+    def of_label(self, truth: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Give the entries of ``truth @ T`` at these labels."""
+        chances: NDArray[np.float64] = self.labels_of(truth)[np.arange(len(labels)), labels]
+        return chances
+
+
+@dataclass(frozen=True, slots=True)
+class ByClass:
+    """Errors that follow from the class."""
+
+    matrix: NDArray[np.float64]
+
+    @property
+    def right(self) -> NDArray[np.float64]:
+        """The chance of no error, for each class."""
+        return np.diag(self.matrix)
+
+    def labels_of(self, truth: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Give ``truth @ T``."""
+        return truth @ self.matrix
+
+    def classes_of(self, labels: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Give ``labels @ T.T``."""
+        return labels @ self.matrix.T
+
+    def of_label(self, truth: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Give the entries of ``truth @ T`` at these labels."""
+        chances: NDArray[np.float64] = np.einsum("bi,ib->b", truth, self.matrix[:, labels])
+        return chances
+
+
+def chance_wrong(
+    sharp: NDArray[np.float64], labels: NDArray[np.int64], transition: Transition, correction: float = 0.0
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Give the chance that each label is wrong, (B,), and the true classes, (B, C).
+
+    Parameters
+    ----------
+    sharp : ndarray of shape (B, C)
+        Beliefs, as sure as they should be: see `temperature`.
+    labels : ndarray of shape (B,)
+    transition : Transition
+    correction : float
+        How much to lower the logit of the label first, for the network having been trained on it.
+    """
+    places = np.arange(len(labels))
+    if correction:
+        sharp = sharp.copy()
+        sharp[places, labels] *= np.exp(-correction)
+        sharp /= sharp.sum(axis=1, keepdims=True)
+    truth = _unmixed(sharp, transition)
+    given = np.maximum(transition.of_label(truth, labels), _SMALLEST)
+    return 1 - truth[places, labels] * transition.right[labels] / given, truth
+
+
+def _unmixed(sharp: NDArray[np.float64], transition: Transition) -> NDArray[np.float64]:
+    """True classes (B, C) whose labels, by the transitions, would be as the network believes: Richardson-Lucy steps."""
+    truth = sharp.copy()
+    for _ in range(_UNMIXING_STEPS):
+        truth *= transition.classes_of(sharp / np.maximum(transition.labels_of(truth), 1e-9))
+        truth /= truth.sum(axis=1, keepdims=True)
+    return truth
+
+
+def sharpened(means: NDArray[np.float64], power: float) -> NDArray[np.float64]:
+    """Raise probabilities (B, C) to a power, and have them add up to 1 again."""
+    logs = np.log(np.clip(means, 1e-8, 1.0)) * power
+    logs -= logs.max(axis=1, keepdims=True)
+    np.exp(logs, out=logs)
+    logs /= logs.sum(axis=1, keepdims=True)
+    return logs
+
+
+def temperature(beliefs: Beliefs) -> float:
+    """Give the power under which the given labels are most likely: an average is never as sure as it should be."""
+
+    def loss(log_power: float) -> float:
+        total = 0.0
+        for _, means, labels in beliefs.blocks():
+            sharp = sharpened(means, float(np.exp(log_power)))
+            total -= float(np.log(np.maximum(sharp[np.arange(len(labels)), labels], np.finfo(float).tiny)).sum())
+        return total
+
+    return float(np.exp(_lowest(loss, -_LOG_RANGE, _LOG_RANGE)))
+
+
+def _lowest(function: Callable[[float], float], low: float, high: float) -> float:
+    """Find where a function with one valley is lowest, by golden sections."""
+    left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
+    at_left, at_right = function(left), function(right)
+    for _ in range(_SECTIONS):
+        if at_left < at_right:
+            high, right, at_right = right, left, at_left
+            left = high - _GOLDEN * (high - low)
+            at_left = function(left)
+        else:
+            low, left, at_left = left, right, at_right
+            right = low + _GOLDEN * (high - low)
+            at_right = function(right)
+    return (low + high) / 2
+
+
+def estimate_by_class(joint: NDArray[np.float64], beliefs: Beliefs, power: float) -> ByClass:
+    """Estimate T from the joint of confident learning, refined by what the beliefs show, its shape shrunk."""
+    transition = ByClass(joint / np.maximum(joint.sum(axis=1, keepdims=True), _SMALLEST))
+    for _ in range(_REFINEMENTS):
+        transition = _refined(transition, beliefs, power)
+    return ByClass(_shrunk(transition.matrix, beliefs))
+
+
+def _refined(transition: ByClass, beliefs: Beliefs, power: float) -> ByClass:
+    """One step of expectation and maximisation: the transitions that the believed truths and given labels show."""
+    num_classes = len(transition.matrix)
+    seen = np.full((num_classes, num_classes), 1 / num_classes)
+    for _, means, labels in beliefs.blocks():
+        responsible = _unmixed(sharpened(means, power), transition) * transition.matrix[:, labels].T
+        responsible /= responsible.sum(axis=1, keepdims=True)
+        np.add.at(seen.T, labels, responsible)
+    return ByClass(seen / seen.sum(axis=1, keepdims=True))
+
+
+def _shrunk(matrix: NDArray[np.float64], beliefs: Beliefs) -> NDArray[np.float64]:
+    """Draw the shape of each row's errors towards uniform, by as many samples as there are classes."""
+    num_classes = len(matrix)
+    believed = np.zeros(num_classes, np.int64)
+    for _, means, _ in beliefs.blocks():
+        believed += np.bincount(means.argmax(axis=1), minlength=num_classes)
+    wrong = matrix.copy()
+    np.fill_diagonal(wrong, 0.0)
+    rate = wrong.sum(axis=1, keepdims=True)
+    uniform = (1 - np.eye(num_classes)) / (num_classes - 1)
+    counts = wrong * believed[:, None]
+    shape = (counts + num_classes * uniform) / (counts.sum(axis=1, keepdims=True) + num_classes)
+    shrunk: NDArray[np.float64] = rate * shape + np.diag(1 - rate[:, 0])
+    return shrunk
