@@ -357,7 +357,7 @@ class AUMCalculator:
         self._totals.save(folder / "totals.npz")
         self._write_ranking(folder / "aum_values.csv", self._totals.sample_ids, self._totals.aums)
         if self._log is not None:
-            self._log.keep()
+            self._log.flush()
             if full_csv:
                 self._log.write_csv(folder / "full_aum_records.csv")
         told = self.describe()

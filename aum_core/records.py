@@ -115,7 +115,7 @@ class RecordLog(Sequence[AUMRecord]):
         """Columns of the records at `positions`, all of them by default."""
 
     @abstractmethod
-    def keep(self) -> None:
+    def flush(self) -> None:
         """Bring what was logged to where it outlasts the process, if there is such a place."""
 
     @abstractmethod
@@ -175,7 +175,7 @@ class RecordsInMemory(RecordLog):
         columns = {name: column.values[positions] for name, column in self._columns.items()}
         return {**columns, "sample_id": self._sample_ids()[columns["sample_id"]]}
 
-    def keep(self) -> None:
+    def flush(self) -> None:
         """Do nothing: they are kept where the calculator is saved."""
 
     def write_csv(self, path: str | os.PathLike[str]) -> None:

@@ -87,7 +87,7 @@ def log(folder: Path, size: int) -> dict[str, float]:
         records.append(rows, columns)
         took += process_time() - began
     began = process_time()
-    records.keep()
+    records.flush()
     took += process_time() - began
     size = len(records)
     stored = sum(path.stat().st_size for path in records.files)

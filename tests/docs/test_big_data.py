@@ -29,7 +29,7 @@ def job(request, tmp_path_factory):
             ids = rows if request.param == "rows" else [f"image {row}, \N{SNOWMAN}.png" for row in rows.tolist()]
             logits = (generator.normal(size=(len(rows), 3)) * 8).astype(np.float32).round(1)
             calculator.accumulate(logits, generator.integers(0, 3, len(rows)), ids)
-        calculator.records.keep()
+        calculator.records.flush()
         calculator.totals.save(folder / f"totals_rank{rank}.npz")
     assert main(["merge", str(folder), "--out", str(folder / "merged")]) == 0
     assert main(["export", str(folder), "--out", str(folder / "exported")]) == 0

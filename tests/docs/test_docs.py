@@ -130,7 +130,7 @@ def job_folder(tmp_path):
         for _ in range(3):
             logits = np.random.default_rng(rank).normal(size=(30, 3)).astype(np.float32)
             calculator.accumulate(logits, np.arange(30) % 3, np.arange(30))
-        calculator.records.keep()
+        calculator.records.flush()
         calculator.totals.save(tmp_path / f"job/totals_rank{rank}.npz")
     (tmp_path / "examples").symlink_to(ROOT / "examples", target_is_directory=True)
     return tmp_path

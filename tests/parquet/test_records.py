@@ -207,7 +207,7 @@ def test_an_earlier_run_that_goes_on_does_not_write_between_the_parts_of_a_new_o
 def test_two_processes_that_take_themselves_for_the_same_rank_are_told(tmp_path):
     first, second = on_disk(tmp_path, part_size=2), on_disk(tmp_path, part_size=2)
     batch = np.float32([[2, 0.5]] * 2), [0, 0], [1, 2]
-    second.records.keep()  # the folder is empty: it is both of theirs
+    second.records.flush()  # the folder is empty: it is both of theirs
     first.accumulate(*batch)
     with pytest.raises(FileExistsError, match="as rank 0 too"):
         second.accumulate(*batch)
@@ -284,7 +284,7 @@ def test_ranks_share_a_folder_and_are_numbered_together(tmp_path):
         ranks[1].accumulate(logits[half:], targets[half:], ids[half:])
     alone.finalize()
     for rank in ranks:
-        rank.records.keep()
+        rank.records.flush()
     found = read_records(tmp_path / "run")
     assert found.ranks == [0, 1]
     found.write_csv(tmp_path / "together.csv")

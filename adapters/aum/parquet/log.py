@@ -96,13 +96,13 @@ class RecordsOnDisk(RecordLog):
         for name, column in self._pending.items():
             column.append(rows if name == "rows" else columns[name])
         if self._num_pending >= self._part_size:
-            self.keep()
+            self.flush()
 
     def pass_batch(self) -> None:
         """Take note of a batch without samples: it is a step too."""
         self._batch_sizes.append(0)
 
-    def keep(self) -> None:
+    def flush(self) -> None:
         """Write what is in memory to a part: synced to the disk when this returns."""
         self._own_folder()
         if not self._num_pending:
@@ -133,7 +133,7 @@ class RecordsOnDisk(RecordLog):
 
     def write_csv(self, path: str | os.PathLike[str]) -> None:
         """Write all records, by sample id (ints before strs) and then by num_measurements, in bounded memory."""
-        self.keep()
+        self.flush()
         write_csv(path, self.files, self._sample_ids())
 
     @property
@@ -143,7 +143,7 @@ class RecordsOnDisk(RecordLog):
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Names, sizes and marks of the parts. What was in memory is on disk when this returns."""
-        self.keep()
+        self.flush()
         return {
             "parts": np.frombuffer(json.dumps(self._parts).encode(), np.uint8),
             "step": np.array([self._step + len(self._batch_sizes)]),

@@ -113,7 +113,7 @@ def finalize_ranks(calculator: AUMCalculator, folder: Path, *, full_csv: bool) -
         folder.mkdir(parents=True, exist_ok=True)
         calculator.totals.save(own)
         if not calculator.compressed:
-            calculator.records.keep()
+            calculator.records.flush()
         return own_totals(calculator)
 
     try:
