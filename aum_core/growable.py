@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import DTypeLike, NDArray
 
-__all__ = ["Allocate", "GrowingArray", "on_disk"]
+__all__ = ["Allocate", "GrowingArray", "on_disk", "read_only"]
 
 Allocate = Callable[[tuple[int, ...], Any], "NDArray[Any]"]
 """Makes an array of a shape and dtype, whatever is in it."""
@@ -101,3 +101,16 @@ class GrowingArray:
         room = self._allocate((max(size, len(self._buffer) * 3 // 2, 64), *self._buffer.shape[1:]), dtype)
         room[: self._size] = self.values
         self._buffer = room
+
+
+def read_only(values: NDArray[Any]) -> NDArray[Any]:
+    """Give a view of `values` that cannot be written to.
+
+    Examples
+    --------
+    >>> read_only(np.zeros(2)).flags.writeable
+    False
+    """
+    view = values.view()
+    view.flags.writeable = False
+    return view

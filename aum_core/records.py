@@ -12,14 +12,13 @@ import numpy as np
 from aum_core.files.arrays import check_arrays
 from aum_core.files.tables import in_parts, write_pieces
 from aum_core.growable import GrowingArray
+from aum_core.ids import id_order
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterable, Iterator, Mapping
 
     from numpy.typing import NDArray
-
-    from aum_core.ids import SampleId
 
 __all__ = [
     "RECORD_FIELDS",
@@ -29,7 +28,6 @@ __all__ = [
     "RecordsInMemory",
     "SampleIds",
     "make_records",
-    "record_order",
     "records_to_df",
 ]
 
@@ -82,17 +80,6 @@ _SCHEMA = {
     "margin": "float32 or float64",
     "aum": "float64",
 }
-
-
-def record_order(sample_ids: Iterable[SampleId]) -> list[SampleId]:
-    """Sort different sample ids as the files do: ints before strs, each in their own order.
-
-    Examples
-    --------
-    >>> record_order(["b", 10, "a", 9])
-    [9, 10, 'a', 'b']
-    """
-    return sorted(sample_ids, key=lambda each: (isinstance(each, str), each))
 
 
 class RecordLog(Sequence[AUMRecord]):
@@ -203,11 +190,7 @@ class RecordsInMemory(RecordLog):
     def _sorted_positions(self) -> NDArray[np.intp]:
         ids = self._sample_ids()
         ranks = np.empty(len(ids), np.int64)
-        if ids.dtype == object:
-            rank = {each: i for i, each in enumerate(record_order(ids.tolist()))}
-            ranks[:] = [rank[each] for each in ids.tolist()]
-        else:
-            ranks[np.argsort(ids)] = np.arange(len(ids))
+        ranks[id_order(ids)] = np.arange(len(ids))
         return np.lexsort((self._columns["num_measurements"].values, ranks[self._columns["sample_id"].values]))
 
     def __len__(self) -> int:
@@ -224,10 +207,7 @@ def records_to_df(records: Iterable[AUMRecord]) -> Any:
     import pandas as pd  # noqa: PLC0415, TID251 # optional, and slow to import: only who calls this pays for it
 
     listed = list(records)
-    order = sorted(range(len(listed)), key=lambda i: _record_key(listed[i]))
+    by_time = sorted(range(len(listed)), key=lambda i: listed[i].num_measurements)
+    order = [by_time[k] for k in id_order([listed[i].sample_id for i in by_time]).tolist()]
     columns = {name: [getattr(listed[i], name) for i in order] for name in RECORD_FIELDS}
     return pd.DataFrame(columns, index=order)
-
-
-def _record_key(record: AUMRecord) -> tuple[bool, SampleId, int]:
-    return isinstance(record.sample_id, str), record.sample_id, record.num_measurements

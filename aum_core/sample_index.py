@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aum_core.growable import GrowingArray
-from aum_core.ids import as_ids, id_list
+from aum_core.growable import GrowingArray, read_only
+from aum_core.ids import as_ids, id_list, id_order
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -122,10 +122,7 @@ class _DictRows:
         return ids
 
     def sorted_rows(self) -> NDArray[np.int64]:
-        # each kind by itself: a key for both would take several times as long
-        ints = sorted(each for each in self._row if not isinstance(each, str))
-        in_order: list[SampleId] = [*ints, *sorted(each for each in self._row if isinstance(each, str))]
-        return np.fromiter(map(self._row.__getitem__, in_order), np.int64, len(self._row))
+        return id_order(list(self._row))
 
     def rows(self, ids: list[SampleId]) -> NDArray[np.int64]:
         row = self._row
@@ -158,12 +155,12 @@ class _IntRows:
 
     @property
     def sample_ids(self) -> NDArray[np.int64]:
-        return _read_only(self._ids.values)
+        return read_only(self._ids.values)
 
     def sorted_rows(self) -> NDArray[np.int64]:
         if self._direct:
             return self._table[self._table >= 0].astype(np.int64)
-        return np.argsort(self._ids.values)
+        return id_order(self._ids.values)
 
     def rows(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         rows = self.find(ids)
@@ -254,9 +251,3 @@ def _in_first_seen_order(ids: NDArray[np.int64]) -> NDArray[np.int64]:
     first = np.unique(ids, return_index=True)[1]
     first.sort()
     return ids[first]
-
-
-def _read_only(values: NDArray[Any]) -> NDArray[Any]:
-    view = values.view()
-    view.flags.writeable = False
-    return view

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aum_core.files.arrays import check_arrays, load_arrays, save_arrays
-from aum_core.growable import GrowingArray
+from aum_core.growable import GrowingArray, read_only
 from aum_core.ids import as_ids
 from aum_core.sample_index import SampleIndex, row_names
 
@@ -105,13 +105,13 @@ class Totals:
     def sums(self) -> NDArray[np.float64]:
         """Sum of the margins of each sample, (N,), as of now; read-only."""
         self._settle()
-        return _read_only(self._sums.values)
+        return read_only(self._sums.values)
 
     @property
     def counts(self) -> NDArray[np.int64]:
         """Number of measurements of each sample, (N,), as of now; read-only."""
         self._settle()
-        return _read_only(self._counts.values)
+        return read_only(self._counts.values)
 
     @property
     def aums(self) -> NDArray[np.float64]:
@@ -354,9 +354,3 @@ def _ids_from_arrays(arrays: Mapping[str, NDArray[Any]]) -> NDArray[np.int64] | 
         raise ValueError("the texts of the sample ids do not add up")
     texts = [text[i:j].decode("utf-8", "surrogatepass") for i, j in zip(starts.tolist(), ids.tolist(), strict=True)]
     return [each if kind == _STR else int(each, 16) for each, kind in zip(texts, kinds.tolist(), strict=True)]
-
-
-def _read_only(values: NDArray[Any]) -> NDArray[Any]:
-    view = values.view()
-    view.flags.writeable = False
-    return view

@@ -15,6 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from aum_core.ids import id_order
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
@@ -72,7 +74,7 @@ class IdSorter:
         self._ranks: NDArray[np.int64] | None = None
         self._columns: dict[str, pa.Array] = {}
 
-    def sort(self, rows: NDArray[np.int32], known: NDArray[Any]) -> tuple[NDArray[np.intp], dict[str, pa.Array]]:
+    def sort(self, rows: NDArray[np.int32], known: NDArray[Any]) -> tuple[NDArray[np.int64], dict[str, pa.Array]]:
         """Order (K,) that sorts records by sample id, those of one sample as they come, and the sorted id columns.
 
         Parameters
@@ -84,7 +86,7 @@ class IdSorter:
         """
         if known.dtype != object:
             ids = known[rows]
-            order = _stable_order(ids)
+            order = id_order(ids)
             return order, {"sample_id": pa.array(ids[order])}
         if len(known) != self._size:
             self._size, self._ranks = len(known), None
@@ -95,7 +97,7 @@ class IdSorter:
             if self._ranks is None:
                 self._ranks, self._columns = _ranked(known)
             ranks, columns = self._ranks[rows], self._columns
-        order = _stable_order(ranks)
+        order = id_order(ranks)
         chosen = pa.array(ranks[order])
         return order, {name: column.take(chosen) for name, column in columns.items()}
 
@@ -174,26 +176,9 @@ class SampleKeys:
         return name[1:].decode("utf-8", "surrogatepass") if name[:1] == _STR else _int_from(name[1:])
 
 
-def _stable_order(keys: NDArray[np.int64]) -> NDArray[np.intp]:
-    """Order (K,) that sorts keys, equal ones as they come."""
-    if not len(keys):
-        return np.empty(0, np.intp)
-    lowest, bits = int(keys.min()), len(keys).bit_length()
-    if (int(keys.max()) - lowest).bit_length() + bits > 63:
-        return np.argsort(keys, kind="stable")
-    # key and place in one number: a plain sort of these, which is several times faster, is stable
-    packed = ((keys - lowest) << bits) | np.arange(len(keys))
-    packed.sort()
-    return packed & ((1 << bits) - 1)
-
-
 def _ranked(ids: NDArray[Any]) -> tuple[NDArray[np.int64], dict[str, pa.Array]]:
     """The place (N,) of each of some different ids in their order, and their columns in this order."""
-    texts = np.flatnonzero([isinstance(each, str) for each in ids.tolist()])
-    numbers = np.setdiff1d(np.arange(len(ids)), texts)
-    first = sorted(numbers.tolist(), key=ids.__getitem__)
-    then = texts[pc.sort_indices(pa.array(list(map(_text_bytes, ids[texts].tolist())), pa.binary())).to_numpy()]
-    order = np.concatenate([np.array(first, np.int64), then])
+    order = id_order(ids)
     ranks = np.empty(len(ids), np.int64)
     ranks[order] = np.arange(len(ids))
     return ranks, id_columns(ids[order].tolist())

@@ -7,8 +7,8 @@ import io
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa  # noqa: TID251 # what this module is about
-import pyarrow.compute as pc  # noqa: TID251 # as above
+import pyarrow as pa
+import pyarrow.compute as pc
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
