@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,13 +15,41 @@ import aum_core
 from aum_core.scores.kinds import MARGIN_OF_MEAN, SCORES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from types import ModuleType
+
+
+_REQUIRED = os.environ.get("AUM_REQUIRE", "").split(",")
+"""What this environment was made for: where it is absent, that is a failure."""
+
+_IMPORTED = {
+    "docs": ("torch", "jax", "tensorflow", "keras", "sklearn", "pyarrow", "duckdb", "dask", "matplotlib", "PIL"),
+    "find": ("sklearn", "pyarrow"),
+    "jax": ("jax", "flax", "optax", "orbax"),
+    "keras": ("keras",),
+    "parquet": ("pyarrow",),
+    "tf": ("tensorflow",),
+    "torch": ("torch", "pyarrow"),
+}
+"""What the modules of a folder import at their top."""
+
+
+def _absent(names: Iterable[str]) -> list[str]:
+    return [name for name in names if name not in _REQUIRED and importlib.util.find_spec(name) is None]
+
+
+_LEFT_OUT = {folder: absent for folder, names in _IMPORTED.items() if (absent := _absent(names))}
+collect_ignore = list(_LEFT_OUT)
+
+
+def pytest_report_header() -> list[str]:
+    """Say which folders are not collected, and for want of what."""
+    return [f"left out: tests/{folder}, without {', '.join(absent)}" for folder, absent in _LEFT_OUT.items()]
 
 
 def require(name: str) -> ModuleType:
     """Import a framework. Where it is absent the test is skipped, but fails in the environment made for it."""
-    if name in os.environ.get("AUM_REQUIRE", "").split(","):
+    if name in _REQUIRED:
         return importlib.import_module(name)
     return pytest.importorskip(name)
 
