@@ -39,7 +39,9 @@ def test_half_types_are_measured_in_float32(calculator, dtype):
 def test_logits_of_the_cpu_are_not_copied(calculator, monkeypatch):
     logits, targets, ids = random_batch(64, 100)
     seen = []
-    monkeypatch.setattr(aum.jax, "compute_margins", lambda *args, **_: seen.append(args) or compute_margins(*args))
+    monkeypatch.setattr(
+        aum.jax.backend, "compute_margins", lambda *args, **_: seen.append(args) or compute_margins(*args)
+    )
     calculator.accumulate(logits, targets, ids)
     assert seen[0][0].__array_interface__["data"][0] == logits.unsafe_buffer_pointer()
 
@@ -66,8 +68,8 @@ class TestOnAnotherDevice:
 
     @pytest.fixture(autouse=True)
     def elsewhere(self, monkeypatch):
-        monkeypatch.setattr(aum.jax, "compute_margins", None)  # the host's path would fail
-        monkeypatch.setattr(aum.jax, "_on_host", lambda array: False)
+        monkeypatch.setattr(aum.jax.backend, "compute_margins", None)  # the host's path would fail
+        monkeypatch.setattr(aum.jax.backend, "_on_host", lambda array: False)
 
     @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
     @pytest.mark.parametrize("shape", [(12, 7), (1, 2)])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import jax  # noqa: TID251 # a part of aum.jax
-import jax.numpy as jnp  # noqa: TID251 # as above
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from aum_core.margins import check_logits, check_targets
@@ -27,6 +27,7 @@ def checked(logits: Any, targets: Any) -> tuple[Any, Any]:
 
 
 def check_rows(ids: jax.Array, where: jax.Array, num_rows: int) -> None:
+    """Check shapes and dtypes of what goes with each row of the logits."""
     if ids.shape != (num_rows,):
         raise ValueError(f"sample_ids: shape {ids.shape}, want ({num_rows},): one id per row of logits")
     if where.dtype != bool or where.shape != (num_rows,):
@@ -47,6 +48,7 @@ def widened(values: Any, name: str) -> jax.Array:
 
 
 def fitting(values: NDArray[Any], name: str) -> NDArray[np.int32]:
+    """Integers of the host as int32; an error where one does not fit."""
     if not values.size:
         return values.astype(np.int32)
     _check_integers(values.dtype, name)
@@ -65,6 +67,7 @@ def _check_integers(dtype: Any, name: str) -> None:
 
 
 def without_target(logits: jax.Array, targets: jax.Array) -> jax.Array:
+    """Logits (B, C) with the target's masked."""
     return jnp.where(targets[:, None] == jnp.arange(logits.shape[1]), -jnp.inf, logits)
 
 
@@ -72,3 +75,25 @@ def of_class(logits: jax.Array, classes: jax.Array) -> Any:
     """Logits (B,) of a class for each row; -inf where it is none, before it could be another row's."""
     inside = (classes >= 0) & (classes < logits.shape[1])
     return jnp.where(inside, jnp.take_along_axis(logits, classes[:, None], axis=1, mode="clip")[:, 0], -jnp.inf)
+
+
+def device_ids(sample_ids: Any) -> NDArray[np.int32]:
+    """Give ids from the host as int32 for a compiled step, where JAX would cut 64 bits to 32 without a word.
+
+    Positions in a data set fit; this is for ids that come from elsewhere.
+
+    Parameters
+    ----------
+    sample_ids : array_like of shape (B,), any integer dtype
+
+    Raises
+    ------
+    TypeError, ValueError
+        Where ids are no integers, or one does not fit.
+
+    Examples
+    --------
+    >>> device_ids(np.array([7, 3]))
+    array([7, 3], dtype=int32)
+    """
+    return fitting(np.asarray(sample_ids), "sample_ids")

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import jax  # noqa: TID251 # a part of aum.jax
-import jax.numpy as jnp  # noqa: TID251 # as above
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from aum.jax.batch import of_class, without_target

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import jax  # noqa: TID251 # a part of aum.jax
-import jax.numpy as jnp  # noqa: TID251 # as above
+import jax
+import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, NamedSharding, PartitionSpec  # noqa: TID251 # as above
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from aum.jax.batch import MAX_SAMPLES, check_rows, checked, of_class, widened, without_target
 from aum.jax.two_float import add, sum_by_row

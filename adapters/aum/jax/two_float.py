@@ -6,8 +6,8 @@ simplified to zero; the tests hold that under `jit`.
 
 from __future__ import annotations
 
-import jax  # noqa: TID251 # a part of aum.jax
-import jax.numpy as jnp  # noqa: TID251 # as above
+import jax
+import jax.numpy as jnp
 
 __all__ = ["TwoFloat", "add", "sum_by_row"]
 
