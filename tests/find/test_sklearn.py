@@ -23,7 +23,7 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.svm import SVC, LinearSVC
 
 import aum_core
-from aum.sklearn import AUMCalculator, find_mislabeled, fit, logits, partial_fit
+from aum.sklearn import AUMCalculator, find_by_posterior, find_mislabeled, fit, logits, partial_fit
 
 # ruff: noqa: N803, N806 # scikit-learn calls its features X
 
@@ -521,6 +521,19 @@ def test_what_does_not_fit_is_said_before_anything_is_written(tmp_path, change, 
     with pytest.raises(error, match=wanted):
         find_mislabeled(save_dir=tmp_path / "out", **given_)
     assert not (tmp_path / "out").exists()
+
+
+# find_by_posterior
+
+
+def test_one_epoch_will_do_where_it_measures_more_than_its_first_batch(tmp_path):
+    X, y = blobs()
+    given_ = {"X": X, "y": y, "save_dir": tmp_path / "out", "epochs": 1}
+    with pytest.raises(ValueError, match=f"epochs: 1, whose first batch .* all {len(y)} samples; want at least 2"):
+        find_by_posterior(SGDClassifier(), batch_size=len(y), **given_)
+    assert not (tmp_path / "out").exists()
+    findings = find_by_posterior(SGDClassifier(), batch_size=len(y) - 1, **given_)
+    assert 0 < np.isnan(findings.aums).sum() < len(y)
 
 
 # the import

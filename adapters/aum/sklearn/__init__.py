@@ -307,7 +307,8 @@ def find_mislabeled(
     (True, 7)
     """
     trainer = _Trainer(estimator, X, y, classes, epochs, batch_size, seed, augment, on_epoch, sample_ids)
-    _check_measurable(len(trainer.targets), len(trainer.classes), size, epochs, batch_size)
+    chosen = len(trainer.targets) // (len(trainer.classes) + 1) if size is None else size
+    _check_measurable(f"{chosen} threshold samples", chosen, epochs, batch_size)
     return aum_core.find_mislabeled(
         trainer.train,
         trainer.targets,
@@ -359,6 +360,7 @@ def find_by_posterior(
     (True, 7)
     """
     trainer = _Trainer(estimator, X, y, classes, epochs, batch_size, seed, augment, on_epoch, sample_ids)
+    _check_measurable(f"{len(trainer.targets)} samples", len(trainer.targets), epochs, batch_size)
     return aum_core.find_by_posterior(
         trainer.train,
         trainer.targets,
@@ -572,13 +574,12 @@ def _factory(estimator: Any) -> Callable[[int], Any]:
     return make
 
 
-def _check_measurable(num_samples: int, num_classes: int, size: int | None, epochs: int, batch_size: int) -> None:
-    """A single epoch must measure some threshold samples, though its first batch goes unmeasured."""
-    chosen = num_samples // (num_classes + 1) if size is None else size
-    if epochs == 1 and 0 < chosen <= batch_size:
+def _check_measurable(wanted: str, count: int, epochs: int, batch_size: int) -> None:
+    """A single epoch must measure some of the samples that are wanted, though its first batch goes unmeasured."""
+    if epochs == 1 and 0 < count <= batch_size:
         raise ValueError(
-            f"epochs: 1, whose first batch of up to {batch_size} samples cannot be measured: it may hold all {chosen} "
-            "threshold samples; want at least 2"
+            f"epochs: 1, whose first batch of up to {batch_size} samples cannot be measured: it may hold all {wanted}; "
+            "want at least 2"
         )
 
 
