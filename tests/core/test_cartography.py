@@ -7,6 +7,9 @@ import aum_core
 from aum_core import accumulate_dynamics
 
 
+SIZE = 1040  # a file is read in blocks of 1024 lines
+
+
 def write_epoch(folder, epoch, logits, targets, guids):
     lines = [
         {"guid": guid, f"logits_epoch_{epoch}": row, "gold": int(target)}
@@ -17,14 +20,14 @@ def write_epoch(folder, epoch, logits, targets, guids):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("guids", [list(range(1500)), [f"ü{i}" for i in range(1500)]])
+@pytest.mark.parametrize("guids", [list(range(SIZE)), [f"ü{i}" for i in range(SIZE)]])
 def test_a_logged_training_has_the_aums_of_one_that_was_tracked(framework, tmp_path, guids, dtype):
     tracked, imported = (framework.AUMCalculator(tmp_path, compressed=False) for _ in range(2))
     generator = np.random.default_rng(0)
-    targets = generator.integers(0, 3, 1500)
+    targets = generator.integers(0, 3, SIZE)
     for epoch in range(11):  # the tenth comes after the ninth, not after the first
-        order = generator.permutation(1500)
-        logits = generator.normal(0, 5, (1500, 3)).astype(dtype)
+        order = generator.permutation(SIZE)
+        logits = generator.normal(0, 5, (SIZE, 3)).astype(dtype)
         tracked.accumulate(framework.array(logits), framework.array(targets[order]), [guids[i] for i in order])
         write_epoch(tmp_path, epoch, logits, targets[order], [guids[i] for i in order])
     (tmp_path / "something_else.jsonl").write_text("no dynamics")

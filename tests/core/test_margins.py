@@ -94,11 +94,15 @@ def test_row_wider_than_a_block():
     assert_same(compute_margins(logits, targets), by_hand(logits, targets))
 
 
+@pytest.fixture(scope="module")
+def wide_batch():
+    return random_batch(256, 50_000)
+
+
 @pytest.mark.parametrize("other_logit", [True, False])
 @pytest.mark.parametrize("change", [np.asarray, np.asfortranarray, np.flipud])
-def test_wide_logits_are_not_copied_whole(other_logit, change):
-    logits, targets = random_batch(256, 50_000)
-    logits = change(logits)
+def test_wide_logits_are_not_copied_whole(wide_batch, other_logit, change):
+    logits, targets = change(wide_batch[0]), wide_batch[1]
     compute_margins(logits, targets)
     tracemalloc.start()
     compute_margins(logits, targets, other_logit=other_logit)
