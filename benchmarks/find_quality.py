@@ -11,14 +11,18 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pages
 
 from aum.command.cli import METHODS
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
 FIGURES = ("auroc", "average_precision", "precision", "recall")
+COLUMNS = ("method", "data", "flipped_share", "seed", "flipped", *FIGURES, "seconds", "peak_mb")
 
 
 def find(*words: str) -> dict[str, Any]:
@@ -42,7 +46,7 @@ _RSS_UNIT = 1 if sys.platform == "darwin" else 1024  # what getrusage counts in
 
 
 def fashion_mnist(folder: Path, samples: int, target: Path) -> str:
-    """The first `samples` training images as an .npz."""
+    """The first `samples` training images as an .npz; its path."""
     with gzip.open(folder / "train-images-idx3-ubyte.gz") as file:
         images = np.frombuffer(file.read(), np.uint8, offset=16).reshape(-1, 28 * 28)[:samples]
     with gzip.open(folder / "train-labels-idx1-ubyte.gz") as file:
@@ -51,26 +55,29 @@ def fashion_mnist(folder: Path, samples: int, target: Path) -> str:
     return str(target)
 
 
-def of(method: str) -> list[str]:
-    """The words that choose a method."""
-    return ["--method", method]
-
-
-def line(name: str, found: dict[str, Any]) -> str:
-    """One row of the table."""
-    figures = " | ".join(f"{found[each]:.4f}" for each in FIGURES)
-    return f"| {name} | {found['wrong']} | {figures} | {found['seconds']:.1f} | {found['peak']:.0f} |"
-
-
-def measured(name: str, words: list[str], seeds: int) -> list[str]:
-    """Rows of a data set, one for each seed, and their mean."""
-    rows, lines = [], []
+def measured(method: str, name: str, data: str, share: float, seeds: int) -> list[list[str]]:
+    """Lines of the data file, one for each seed."""
+    lines = []
     for seed in range(seeds):
-        rows.append(find(*words, "--seed", str(seed)))
-        lines.append(line(f"{name}, {seed}", rows[-1]))
-        print(lines[-1], file=sys.stderr)
-    means = {each: float(np.mean([row[each] for row in rows])) for each in (*FIGURES, "seconds", "peak")}
-    return [*lines, line(f"{name}, mean", {**means, "wrong": rows[0]["wrong"]})]
+        found = find(data, "--flip-labels", str(share), "--method", method, "--seed", str(seed))
+        figures = [f"{found[each]:.4f}" for each in FIGURES]
+        told = [*figures, f"{found['seconds']:.1f}", f"{found['peak']:.0f}"]
+        lines.append([method, name, str(share), str(seed), str(found["wrong"]), *told])
+        print(", ".join(lines[-1]), file=sys.stderr)
+    return lines
+
+
+def means(lines: Iterable[Sequence[str]]) -> str:
+    """The table of the page: means over the seeds, by method and data."""
+    together: dict[tuple[str, ...], list[list[float]]] = {}
+    for method, data, share, _, _, *figures in lines:
+        together.setdefault((method, data, f"{100 * float(share):.0f} %"), []).append([float(each) for each in figures])
+    rows = [f"| method | data | flipped | seeds | {' | '.join(FIGURES)} | seconds |", "|---|---|" + "---:|" * 7]
+    for place, figures in together.items():
+        *shares, seconds, _ = np.mean(figures, axis=0)
+        told = [str(len(figures)), *(f"{each:.3f}" for each in shares), f"{seconds:.1f}"]
+        rows.append(f"| {' | '.join([*place, *told])} |")
+    return "\n".join(rows)
 
 
 def main() -> None:
@@ -80,20 +87,21 @@ def main() -> None:
     parser.add_argument("--fashion-seeds", type=int, default=3)
     parser.add_argument("--samples", type=int, default=20_000, help="of Fashion-MNIST")
     parser.add_argument("--folder", type=Path, default=Path("/usr/share/datasets/fashion-mnist"))
-    parser.add_argument("--write", action="store_true", help="put the table into docs/quality.md")
+    parser.add_argument(
+        "--write", action="store_true", help="put the table into docs/quality.md, and its data beside it"
+    )
     options = parser.parse_args()
-    lines = [f"| data, flipped share, seed | flipped | {' | '.join(FIGURES)} | seconds | peak MB |"]
-    lines.append("|---|" + "---:|" * 7)
+    lines = []
     with tempfile.TemporaryDirectory() as folder:
         for method in METHODS:
-            lines += measured(f"{method}: digits, 10 %", ["digits", "--flip-labels", "0.1", *of(method)], options.seeds)
+            lines += measured(method, "digits", "digits", 0.1, options.seeds)
             if options.folder.exists():
                 data = fashion_mnist(options.folder, options.samples, Path(folder) / "fashion.npz")
-                name = f"{method}: Fashion-MNIST, first {options.samples:,}, 20 %"
-                lines += measured(name, [data, "--flip-labels", "0.2", *of(method)], options.fashion_seeds)
-    print("\n".join(lines))
+                lines += measured(method, "fashion-mnist", data, 0.2, options.fashion_seeds)
+    print(means(lines))
     if options.write:
-        pages.write("quality.md", "\n".join(lines))
+        pages.write_table(pages.DOCS / "quality/find.csv", [COLUMNS, *lines])
+        pages.write("quality.md", means(lines), mark="measured: aum find")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ NOISES: dict[str, tuple[str, float]] = {
     "uniform 40 %": ("uniform", 0.4),
     "pair 20 %": ("pair", 0.2),
     "pair 40 %": ("pair", 0.4),
-    "ambiguous 20 %": ("ambiguous", 0.2),
+    "instance-dependent 20 %": ("instance-dependent", 0.2),
 }
 
 
@@ -55,9 +55,9 @@ class Block:
         ]
 
 
-_FEW = ("none", "uniform 20 %", "ambiguous 20 %")
-_FIVE = ("none", "uniform 5 %", "uniform 20 %", "pair 20 %", "ambiguous 20 %")
-_NONE_OR_20 = ("none", "uniform 20 %", "pair 20 %", "ambiguous 20 %")
+_FEW = ("none", "uniform 20 %", "instance-dependent 20 %")
+_FIVE = ("none", "uniform 5 %", "uniform 20 %", "pair 20 %", "instance-dependent 20 %")
+_NONE_OR_20 = ("none", "uniform 20 %", "pair 20 %", "instance-dependent 20 %")
 
 
 def _both(data: str, net: str, epochs: int, samples: int | None = None) -> list[Block]:

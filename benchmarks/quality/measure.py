@@ -107,7 +107,7 @@ class Trial:
     def _flip(self) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         kind, rate = NOISES[self._experiment.noise]
         labels, num_classes, seed = self._data.labels, self._data.num_classes, self._experiment.seed
-        if kind == "ambiguous":
+        if kind == "instance-dependent":
             return flip_ambiguous(labels, self._weak_scores(), rate, seed)
         if kind == "pair":
             return flip_pairs(labels, num_classes, rate, seed)
@@ -238,8 +238,8 @@ def measure(experiment: Experiment, data: DataSet) -> dict[str, Any]:
             "removed": plain.posterior.expected_wrong / len(data.labels),
             "precision": plain.posterior.predicted_precision,
             "recall": plain.posterior.predicted_recall,
-            "cannot_tell": float(plain.posterior.verdict == "cannot tell"),
-            "spread": float(plain.posterior.verdict == "spread"),
+            "undetermined": float(plain.posterior.verdict == "cannot tell"),
+            "symmetric": float(plain.posterior.verdict == "spread"),
         },
         "errors": errors,
     }

@@ -1,4 +1,4 @@
-"""Tables and plots of what `run.py` has measured so far, into the page of the docs."""
+"""Data files, plots and short tables of what `run.py` has measured so far, into the page of the docs and its folder."""
 
 from __future__ import annotations
 
@@ -24,39 +24,18 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 import pages  # the benchmarks' own, one folder up
 
-MARK = "measured: noise"
 
-
-def text(size: str, rows: Mapping[Experiment, Mapping[str, Any]], plots: list[tuple[str, str]], folder: str) -> str:
-    """What stands between the marks of the page."""
-    summary, planned = Summary(rows), experiments(size)
-    pictures = {name: f"![{title}, by data set and net]({folder}/{name})" for name, title in plots}
-    parts = [
-        f"### What was run\n\n{settings(size, rows)}",
-        tables.what_was_run(summary, planned),
-        "What each way to flag labels costs, where E is the number of epochs in the table above:",
-        tables.cost_table(),
-        "### Ranking",
-        *_means(summary, tables.ranking_table),
-        pictures["ranking.png"],
-        "### Cut-offs",
-        *_means(summary, tables.cut_table),
-        pictures["cutoffs.png"],
-        "### What the noise posterior predicts of itself",
-        *_means(summary, tables.prediction_table),
-        pictures["predictions.png"],
-        "### On clean data",
-        pictures["clean.png"],
-        "### Retraining",
-        *_means(summary, tables.mean_error_table),
-        pictures["retraining.png"],
-        _folded("Test errors of each data set and net", tables.error_table(summary, summary.cases())),
-        "### Each data set and net",
-    ]
-    for case in summary.cases():
-        both = [tables.ranking_table(summary, [case]), tables.cut_table(summary, [case])]
-        parts.append(_folded(str(case), "\n\n".join(both)))
-    return "\n\n".join(parts)
+def write(page: Path, size: str, rows: Mapping[Experiment, Mapping[str, Any]]) -> None:
+    """The data files, the plots, and what stands between the marks of the page."""
+    summary, folder = Summary(rows), page.with_suffix("")
+    draw_all(summary, folder)
+    for name, lines in tables.data_files(summary, experiments(size)).items():
+        pages.write_table(folder / name, lines)
+    cases = summary.full_cases(1) or summary.cases()
+    over = f"Mean over {len(cases)} data sets ({'; '.join(map(str, cases))})."
+    pages.write(page, f"{over}\n\n{tables.ranking_table(summary, cases)}", mark="measured: rankings")
+    pages.write(page, f"{over}\n\n{tables.cut_table(summary, cases)}", mark="measured: cut-offs")
+    pages.write(page, settings(size, rows), mark="measured: settings")
 
 
 def settings(size: str, rows: Mapping[Experiment, Mapping[str, Any]]) -> str:
@@ -64,37 +43,24 @@ def settings(size: str, rows: Mapping[Experiment, Mapping[str, Any]]) -> str:
     versions = sorted({f"{name} {number}" for row in rows.values() for name, number in row["versions"].items()})
     minutes = sum(row["seconds"] for row in rows.values()) / 60
     return (
-        f"`--size {size}`: {len(rows)} experiments, {minutes:.0f} minutes of one processor; {', '.join(versions)}. "
-        f"SGD, learning rate {nets.LEARNING_RATE}, Nesterov momentum {nets.OPTIMIZER['momentum']}, "
-        f"weight decay {nets.OPTIMIZER['weight_decay']}, batches of {nets.BATCH_SIZE}, no augmentation. "
-        "Margins are measured in the epochs before the plus sign; those behind it, at a tenth of the learning rate, "
-        "are trained unmeasured wherever the net is to predict: for test errors and for cleanlab's folds. "
-        f"`cnn` and `wide` have three convolutions ({_channels('cnn')} and {_channels('wide')} channels), "
-        f"`mlp` two hidden layers of {nets.HIDDEN}, all with batch normalisation. "
-        f"Ambiguous noise follows the scores of a net that saw {100 * WEAK_SHARE:.0f} % of the samples, rightly "
-        f"labelled. cleanlab out of sample has {FOLDS} folds; in sample, its input is the softmax averaged over the "
-        "measured epochs of the plain run. Test errors are averaged over the classes. Tables tell means over the "
-        "seeds, plots their lowest and highest too. A - as a precision: nothing was flagged."
+        f"- `--size {size}`: {len(rows)} of {len(experiments(size))} experiments, {minutes:.0f} minutes of one "
+        f"processor; {', '.join(versions)}.\n"
+        f"- SGD, learning rate {nets.LEARNING_RATE}, Nesterov momentum {nets.OPTIMIZER['momentum']}, weight decay "
+        f"{nets.OPTIMIZER['weight_decay']}, batches of {nets.BATCH_SIZE}, no augmentation.\n"
+        f"- `mlp`: two hidden layers of {nets.HIDDEN}. `cnn` and `wide`: three convolutions ({_channels('cnn')} and "
+        f"{_channels('wide')} channels). All with batch normalisation.\n"
+        "- After the measured epochs a net is trained for a few more, at a tenth of the learning rate, where it has "
+        "to predict: for test errors and for cleanlab's folds.\n"
+        f"- Instance-dependent noise follows the scores of a net that saw {100 * WEAK_SHARE:.0f} % of the samples with "
+        "right labels.\n"
+        f"- cleanlab with {FOLDS} folds sees predictions for samples that the net was not trained on; "
+        '"the same run" gives it the mean softmax of the measured epochs.\n'
+        "- Test errors are averaged over the classes."
     )
 
 
 def _channels(net: str) -> str:
     return "-".join(map(str, nets.CHANNELS[net]))
-
-
-def _means(summary: Summary, make: Any) -> list[str]:
-    """A table of means for each kind of class sizes, and what it is the mean of."""
-    parts = []
-    for imbalance in sorted({case.imbalance for case in summary.cases()}):
-        cases = summary.full_cases(imbalance)
-        names = "; ".join(f"{case.data}, {case.net}" for case in cases)
-        sizes = "Balanced classes" if imbalance == 1 else f"Class sizes {imbalance}:1"
-        parts += [f"{sizes}, mean over {names}:", make(summary, cases)]
-    return parts
-
-
-def _folded(title: str, content: str) -> str:
-    return f"<details>\n<summary>{title}</summary>\n\n{content}\n\n</details>"
 
 
 def main() -> None:
@@ -109,9 +75,8 @@ def main() -> None:
     rows = {each: found[each] for each in experiments(options.size) if each in found}
     if not rows:
         raise SystemExit(f"{path} has no result of --size {options.size}; first: run.py --size {options.size}")
-    folder = options.page.with_suffix("")
-    pages.write(options.page, text(options.size, rows, draw_all(Summary(rows), folder), folder.name), mark=MARK)
-    print(f"{len(rows)} of {len(experiments(options.size))} experiments in {options.page} and {folder}")
+    write(options.page, options.size, rows)
+    print(f"{len(rows)} of {len(experiments(options.size))} experiments in {options.page} and the folder beside it")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The quality benchmark in its small size: sane figures, nothing done twice, a page with plots. Not the values."""
 
+import csv
 import gzip
 import json
 import os
@@ -11,9 +12,11 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = "# A page\n\n<!-- measured: noise -->\nold\n<!-- end -->\n\nBelow.\n"
+MARKS = ("measured: rankings", "measured: cut-offs", "measured: settings")
+PAGE = "# A page\n" + "".join(f"\n<!-- {mark} -->\nold\n<!-- end -->\n" for mark in MARKS) + "\nBelow.\n"
 DOCS = ROOT / "docs"
 PLOTS = ("ranking.png", "cutoffs.png", "predictions.png", "clean.png", "retraining.png")
+TABLES = ("experiments.csv", "rankings.csv", "cutoffs.csv", "predictions.csv", "test_errors.csv")
 
 
 def benchmark(script, folder, *words, size="small"):
@@ -58,6 +61,7 @@ class Small:
         self.lines_without = self.results.read_bytes()
         benchmark("report.py", folder, "--page", self.page)
         self.page_without = self.page.read_text()
+        self.experiments_without = self.table("experiments.csv")
         write_fashion_mnist(folder)
         write_vowel(folder)
         self.rest = self.run()
@@ -67,6 +71,10 @@ class Small:
     def run(self):
         folders = ["--fashion-mnist", self.folder, "--mlbench", self.folder]
         return benchmark("run.py", self.folder, *folders).stderr
+
+    def table(self, name):
+        with open(self.page.with_suffix("") / name, newline="") as file:
+            return list(csv.DictReader(file))
 
     def rows(self):
         return [json.loads(line) for line in self.lines.splitlines()]
@@ -122,8 +130,9 @@ def test_data_that_is_not_there_is_left_out_and_told(small):
     assert "left out: vowel, 1 experiments, for want of" in small.without
     assert "left out: fashion-mnist, 1 experiments, for want of" in small.without
     assert len(small.lines_without.splitlines()) == 4
-    assert "| vowel, mlp | left out |" in small.page_without
-    assert "0 of 1 |" in small.page_without
+    [vowel] = [row for row in small.experiments_without if row["data"] == "vowel"]
+    assert (vowel["training_samples"], vowel["planned"], vowel["done"]) == ("", "1", "0")
+    assert "4 of 6 experiments" in small.page_without
 
 
 def test_what_is_done_is_not_done_again(small):
@@ -153,24 +162,40 @@ def test_a_file_of_something_else_is_left_alone(small, tmp_path):
 
 def test_the_page_has_the_tables_between_its_marks(small):
     page = small.page.read_text()
-    assert page.startswith("# A page\n\n<!-- measured: noise -->\n### What was run")
+    assert page.startswith("# A page\n\n<!-- measured: rankings -->\nMean over 1 data sets (digits, mlp).")
     assert page.endswith("<!-- end -->\n\nBelow.\n")
     assert "old" not in small.page_without.splitlines()
-    for words in (
-        "| digits, mlp | 1,310 | 450 | 10 | 10 + 2 |",
-        "| AUM, plain run |",
-        "| cleanlab, 3-fold |",
-        "| oracle |",
-    ):
+    for words in ("| AUM |", "| cleanlab, 3 folds |", "6 of 6 experiments"):
         assert words in page
     assert "nan" not in page.lower()
+
+
+def test_the_data_files_have_all_that_was_measured(small):
+    [digits] = [row for row in small.table("experiments.csv") if (row["data"], row["net"]) == ("digits", "mlp")]
+    told = [digits[name] for name in ("training_samples", "test_samples", "classes", "epochs", "unmeasured_epochs")]
+    assert told == ["1310", "450", "10", "10", "2"]
+    for row in small.rows():
+        settings, figures = row["settings"], row["figures"]
+        place = {"data": settings["data"], "net": settings["net"], "noise": settings["noise"]}
+        place["class_sizes"] = f"{settings['imbalance']}:1"  # one seed, so that a mean is the figure itself
+        for name, kind, key in (("rankings.csv", "rankings", "score"), ("cutoffs.csv", "cuts", "rule")):
+            lines = {each[key]: each for each in small.table(name) if place.items() <= each.items()}
+            assert set(lines) == set(figures[kind])
+            for what, line in lines.items():
+                for column, value in figures[kind][what].items():
+                    assert line[column] == ("" if value is None else f"{value:.4f}")
+        lines = [each for each in small.table("test_errors.csv") if place.items() <= each.items()]
+        assert {each["trained_on"]: each["error"] for each in lines} == {
+            name: f"{value:.4f}" for name, value in figures["errors"].items()
+        }
+        [line] = [each for each in small.table("predictions.csv") if place.items() <= each.items()]
+        assert line["said_wrong"] == f"{figures['predicted']['removed']:.4f}"
 
 
 @pytest.mark.parametrize("name", PLOTS)
 def test_plots_show_something(small, name):
     from matplotlib import image
 
-    assert f"](page/{name})" in small.page.read_text()
     pixels = image.imread(small.page.with_suffix("") / name)
     coloured = np.ptp(pixels[..., :3], axis=-1) > 0.2
     assert coloured.sum() > 100
@@ -184,4 +209,26 @@ def test_the_page_of_the_docs_is_that_of_its_results(tmp_path):
     page.write_text((DOCS / "quality.md").read_text())
     benchmark("report.py", tmp_path, "--results", measured, "--page", page, size=measured.stem)
     assert page.read_text() == (DOCS / "quality.md").read_text()
-    assert sorted(each.name for each in (DOCS / "quality").iterdir()) == sorted([measured.name, *PLOTS])
+    for name in TABLES:
+        assert (tmp_path / "quality" / name).read_bytes() == (DOCS / "quality" / name).read_bytes()
+    assert sorted(each.name for each in (DOCS / "quality").iterdir()) == sorted(
+        [measured.name, "find.csv", *PLOTS, *TABLES]
+    )
+
+
+def test_the_page_shows_every_plot_and_leads_to_every_data_file():
+    text = (DOCS / "quality.md").read_text()
+    for each in (DOCS / "quality").iterdir():
+        assert f"](quality/{each.name})" in text
+
+
+def test_the_page_tells_the_means_of_find(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    import find_quality
+
+    with open(DOCS / "quality/find.csv", newline="") as file:
+        header, *lines = csv.reader(file)
+    assert header == list(find_quality.COLUMNS)
+    assert (
+        f"<!-- measured: aum find -->\n{find_quality.means(lines)}\n<!-- end -->" in (DOCS / "quality.md").read_text()
+    )
