@@ -28,6 +28,7 @@ _IMPORTED = {
     "jax": ("jax", "flax", "optax", "orbax"),
     "keras": ("keras",),
     "parquet": ("pyarrow",),
+    "sklearn": ("sklearn",),
     "tf": ("tensorflow",),
     "torch": ("torch", "pyarrow"),
 }

@@ -1,6 +1,7 @@
 """The adapter for scikit-learn: what it measures, when, and what it makes of each kind of classifier."""
 
 import csv
+import inspect
 import json
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.svm import SVC, LinearSVC
 
 import aum_core
-from aum.sklearn import AUMCalculator, find_by_posterior, find_mislabeled, fit, logits, partial_fit
+from aum.sklearn import AUMCalculator, find_by_posterior, find_mislabeled, fit, logits, partial_fit, search
 
 # ruff: noqa: N803, N806 # scikit-learn calls its features X
 
@@ -514,6 +515,8 @@ def test_two_classes_and_classes_without_a_sample(tmp_path):
         ({"estimator": LogisticRegression()}, TypeError, "LogisticRegression has no partial_fit"),
         ({"estimator": MLPClassifier(solver="lbfgs")}, TypeError, "MLPClassifier has no partial_fit"),
         ({"estimator": "sgd"}, TypeError, "estimator: 'sgd'"),
+        ({"epoch": 3}, TypeError, "unexpected keyword argument 'epoch'"),
+        ({"cutoff": aum_core.Budget(3)}, TypeError, "unexpected keyword argument 'cutoff'"),
     ],
 )
 def test_what_does_not_fit_is_said_before_anything_is_written(tmp_path, change, error, wanted):
@@ -526,6 +529,47 @@ def test_what_does_not_fit_is_said_before_anything_is_written(tmp_path, change, 
 # find_by_posterior
 
 
+def test_flipped_digits_are_likely_wrong(digits, tmp_path):
+    X, noisy, flipped, truth = digits
+    names = np.array([f"digit {each}" for each in range(10)])
+    told = []
+    findings = find_by_posterior(
+        SGDClassifier(loss="log_loss"),
+        X,
+        names[noisy],
+        save_dir=tmp_path,
+        epochs=8,
+        seed=3,
+        cutoff=aum_core.Budget(180),
+        metadata={"a": 1},
+        on_epoch=lambda *at: told.append(at),
+    )
+    assert roc_auc_score(flipped, findings.posterior.probabilities) > 0.9
+    assert findings.flagged.sum() == 180
+    assert (findings.suggested == truth)[flipped].mean() > 0.6
+    assert told == [(0, epoch) for epoch in range(1, 9)]
+    run = json.loads((tmp_path / "run.json").read_text())
+    assert run["class_names"] == names.tolist()
+    assert (run["a"], run["epochs"], run["batch_size"]) == (1, 8, 32)
+    assert run["classifier"] == "SGDClassifier(loss='log_loss', random_state=3)"
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "wanted"),
+    [
+        ({"y": np.zeros(60, int)}, ValueError, "y: one class, 0"),
+        ({"epochs": 0}, ValueError, "epochs: 0"),
+        ({"cutoff": 0.5}, TypeError, "cutoff: 0.5"),
+        ({"runs": 2}, TypeError, "unexpected keyword argument 'runs'"),
+    ],
+)
+def test_the_posterior_is_refused_before_anything_is_written(tmp_path, change, error, wanted):
+    given_ = {"estimator": SGDClassifier(), "X": blobs()[0], "y": np.arange(60) % 3} | change
+    with pytest.raises(error, match=wanted):
+        find_by_posterior(save_dir=tmp_path / "out", **given_)
+    assert not (tmp_path / "out").exists()
+
+
 def test_one_epoch_will_do_where_it_measures_more_than_its_first_batch(tmp_path):
     X, y = blobs()
     given_ = {"X": X, "y": y, "save_dir": tmp_path / "out", "epochs": 1}
@@ -534,6 +578,26 @@ def test_one_epoch_will_do_where_it_measures_more_than_its_first_batch(tmp_path)
     assert not (tmp_path / "out").exists()
     findings = find_by_posterior(SGDClassifier(), batch_size=len(y) - 1, **given_)
     assert 0 < np.isnan(findings.aums).sum() < len(y)
+
+
+@pytest.mark.parametrize(
+    ("find", "engine", "options"),
+    [
+        (find_mislabeled, aum_core.find_mislabeled, search._ThresholdSearch),
+        (find_by_posterior, aum_core.find_by_posterior, search._PosteriorSearch),
+    ],
+)
+def test_every_option_is_in_the_help_and_goes_somewhere(find, engine, options):
+    documented = find.__doc__.partition("Parameters")[2].partition("Returns")[0]
+    names = {
+        name
+        for line in documented.split("\n    ")
+        if " : " in line and line[0] != " "
+        for name in line.partition(" : ")[0].split(", ")
+    }
+    assert names == {"estimator", "X", "y", "save_dir", *options.__annotations__}
+    taken = {*inspect.signature(fit).parameters, *inspect.signature(engine).parameters}
+    assert set(options.__annotations__) <= taken
 
 
 # the import
