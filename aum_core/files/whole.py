@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import secrets
 import shutil
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from time import sleep
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -22,6 +24,9 @@ __all__ = [
     "write_whole_folder",
 ]
 
+_WINDOWS = os.name == "nt"
+_NO_FOLDER_SYNC = {errno.EINVAL, errno.EBADF, errno.ENOTSUP}  # what network file systems answer
+_WAITS = (0.05, 0.1, 0.2, 0.4, 0.8)  # seconds between attempts to rename
 _STILL = 3600.0  # seconds that nobody has written to a temporary file of which the writer is taken to be dead
 
 
@@ -39,6 +44,20 @@ def write_whole(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[An
         Its folder must exist.
     mode : {"w", "wb"}
         Text is UTF-8, with its line ends as they stand.
+
+    Raises
+    ------
+    OSError
+        Where it cannot be written, or, on Windows, replaced, since another program has it open. The old file is there.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp(), "notes.txt")
+    >>> with write_whole(path) as file:
+    ...     _ = file.write("all of it")
+    >>> path.read_text()
+    'all of it'
     """
     target = Path(path)
     temporary = _temporary_name(target)
@@ -50,7 +69,7 @@ def write_whole(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[An
             yield file
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(target)
+        _rename(temporary, target)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -81,12 +100,35 @@ def _remove_left_behind(target: Path, temporary: Path) -> None:
                 other.unlink()
 
 
+def _rename(temporary: Path, target: Path) -> None:
+    """Rename over what is there. Windows refuses that while any program has it open, a virus scanner for a moment."""
+    waits = iter(_WAITS if _WINDOWS else ())
+    while True:
+        try:
+            temporary.replace(target)
+        except PermissionError as error:
+            wait = next(waits, None)
+            if wait is not None:
+                sleep(wait)
+            elif _WINDOWS:
+                remedy = "it may be open in another program; want it closed there, and this done again"
+                raise PermissionError(error.errno, f"{error.strerror}: {remedy}", str(target)) from error
+            else:
+                raise
+        else:
+            return
+
+
 def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":  # folders cannot be opened there
+    """Bring new names in a folder to the disk, where that can be done."""
+    if _WINDOWS:  # folders cannot be opened there
         return
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC:
+            raise
     finally:
         os.close(handle)
 
@@ -118,7 +160,7 @@ def write_whole_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         _sync_folder(temporary)
         if target.is_dir():
             target.rmdir()
-        temporary.rename(target)
+        _rename(temporary, target)
     except BaseException:
         shutil.rmtree(temporary)
         raise

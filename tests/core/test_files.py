@@ -1,11 +1,14 @@
+import errno
 import json
 import os
-import signal
+import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from aum_core.files import whole
 from aum_core.files.whole import scratch_folder, write_json, write_whole, write_whole_folder
 
 
@@ -46,8 +49,8 @@ with write_whole(sys.argv[1]) as file:
     time.sleep(600)
 """
     with subprocess.Popen([sys.executable, "-c", code, path], stdout=subprocess.PIPE) as process:
-        assert process.stdout.readline() == b"writing\n"
-        os.kill(process.pid, signal.SIGKILL)
+        assert process.stdout.readline().strip() == b"writing"
+        process.kill()
     assert path.read_text() == "old"
 
 
@@ -91,10 +94,98 @@ def test_a_scratch_folder_goes_with_its_block(tmp_path):
 
 
 def test_names_of_any_bytes_come_out_as_they_went_in(tmp_path):
-    name = os.fsdecode(b"caf\xe9.png")
+    name = "caf\udce9.png"  # what os.fsdecode makes of it where names are bytes
     with write_whole(tmp_path / "file.txt") as file:
         file.write(name)
     assert (tmp_path / "file.txt").read_bytes() == b"caf\xe9.png"
+
+
+# where Windows and network file systems differ
+
+
+@pytest.fixture
+def on_windows(monkeypatch):
+    """As Windows does it: folders cannot be opened. Returns the seconds that were waited."""
+    waited = []
+
+    def no_folders(path, *flags):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(whole, "_WINDOWS", True)
+    monkeypatch.setattr(whole, "sleep", waited.append)
+    monkeypatch.setattr(whole.os, "open", no_folders)
+    return waited
+
+
+def refuse_to_replace(monkeypatch, times):
+    """A program that has the file open for so many attempts to rename over it."""
+    replace, attempts = Path.replace, []
+
+    def refusing(self, target):
+        attempts.append(target)
+        if len(attempts) <= times:
+            raise PermissionError(errno.EACCES, "Access is denied", str(self))
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", refusing)
+    return attempts
+
+
+@pytest.mark.usefixtures("on_windows")
+def test_folders_that_cannot_be_opened_are_not_synced(tmp_path):
+    with write_whole(tmp_path / "file.txt") as file:
+        file.write("whole")
+    with write_whole_folder(tmp_path / "folder") as folder:
+        (folder / "inside").write_text("whole")
+    assert (tmp_path / "file.txt").read_text() == (tmp_path / "folder/inside").read_text() == "whole"
+
+
+@pytest.mark.parametrize("writer", [write_whole, write_whole_folder])
+def test_a_file_that_a_virus_scanner_has_open_is_replaced_a_moment_later(tmp_path, monkeypatch, on_windows, writer):
+    refuse_to_replace(monkeypatch, times=3)
+    with writer(tmp_path / "out"):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert on_windows == [0.05, 0.1, 0.2]
+
+
+def test_a_file_that_stays_open_in_another_program_is_named_and_stays(tmp_path, monkeypatch, on_windows):
+    path = tmp_path / "aum_values.csv"
+    path.write_text("old")
+    refuse_to_replace(monkeypatch, times=100)
+    with pytest.raises(PermissionError, match=r"open in another program; want it closed there.*aum_values\.csv'$"):
+        write_json(path, {})
+    assert path.read_text() == "old"
+    assert [*tmp_path.iterdir()] == [path]
+    assert sum(on_windows) < 2
+
+
+def test_elsewhere_a_file_that_may_not_be_replaced_is_an_error_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(whole, "_WINDOWS", False)
+    attempts = refuse_to_replace(monkeypatch, times=1)
+    with pytest.raises(PermissionError, match="Access is denied"):
+        write_json(tmp_path / "run.json", {})
+    assert len(attempts) == 1
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no folder is synced there")
+@pytest.mark.parametrize(("answer", "is_error"), [(errno.EINVAL, False), (errno.ENOTSUP, False), (errno.EIO, True)])
+def test_a_file_system_that_cannot_sync_folders_is_as_good(tmp_path, monkeypatch, answer, is_error):
+    sync, path = os.fsync, tmp_path / "run.json"
+
+    def refusing(handle):
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(answer, os.strerror(answer))
+        sync(handle)
+
+    monkeypatch.setattr(whole.os, "fsync", refusing)
+    if is_error:
+        with pytest.raises(OSError, match=os.strerror(answer)):
+            write_json(path, {"one": 1})
+    else:
+        write_json(path, {"one": 1})
+    assert json.loads(path.read_text()) == {"one": 1}
 
 
 def test_json_without_nan(tmp_path):
