@@ -12,7 +12,7 @@ import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from aum.command.errors import InputError
-from aum.command.runs.options import add_run_commands
+from aum.command.options import add_run_commands
 from aum_core import __version__
 
 if TYPE_CHECKING:
@@ -228,6 +228,6 @@ def _between(low: float, high: float) -> Callable[[str], float]:
 
 
 def _find(arguments: argparse.Namespace) -> None:
-    from aum.command.find.command import find  # noqa: PLC0415 # loads scikit-learn
+    from aum.command.find import find  # noqa: PLC0415 # loads scikit-learn
 
     find(arguments)

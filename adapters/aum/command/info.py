@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aum.command.errors import InputError
-from aum.command.runs.printed import counted, number, print_table, printable, say
-from aum.command.runs.shards import load_totals, read_run
+from aum.command.printer import counted, number, print_table, printable, say
+from aum.command.shards import load_totals, read_run
 
 if TYPE_CHECKING:
     import argparse

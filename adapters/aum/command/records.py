@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aum.command.errors import InputError
-from aum.command.runs.printed import counted, number, print_table, printable, say, sparkline
+from aum.command.printer import counted, number, print_table, printable, say, sparkline
 from aum_core import AUMRecord
 from aum_core.records import RECORD_FIELDS
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aum.command.errors import InputError
-from aum.command.runs.merging import check_free, writing_to
-from aum.command.runs.printed import counted, printable, say
-from aum.command.runs.shards import find_shards, load_totals
+from aum.command.merge import check_free, writing_to
+from aum.command.printer import counted, printable, say
+from aum.command.shards import find_shards, load_totals
 from aum_core.files.whole import write_whole_folder
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def export(options: argparse.Namespace) -> None:
     InputError
         Where something does not fit; nothing is written then.
     """
-    from aum.command.runs.parquet_totals import write_totals  # noqa: PLC0415 # loads pyarrow
+    from aum.command.parquet_totals import write_totals  # noqa: PLC0415 # loads pyarrow
 
     out = Path(options.out)
     check_free(out)

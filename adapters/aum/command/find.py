@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aum.command.errors import InputError
-from aum.command.find import model
-from aum.command.find.labelled_data import LabelledData, load
-from aum.command.find.printed import print_findings
-from aum.command.find.progress import progress
+from aum.command import model
+from aum.command.labelled_data import LabelledData, load
+from aum.command.summary import print_findings
+from aum.command.progress import progress
 from aum.sklearn import find_by_posterior, find_mislabeled
 from aum_core import Budget, Findings, LikelyWrong, Precision, ZeroMargin, flip_uniform, measure_detection
 from aum_core.detection.findings import RESULTS

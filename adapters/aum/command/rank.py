@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from aum._ranking import write_ranking
-from aum.command.runs.merging import checked_merge, writing_to
-from aum.command.runs.printed import counted, number, print_table, printable, say
-from aum.command.runs.shards import find_shards
+from aum.command.merge import checked_merge, writing_to
+from aum.command.printer import counted, number, print_table, printable, say
+from aum.command.shards import find_shards
 
 if TYPE_CHECKING:
     import argparse

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from aum.command.find.labelled_data import LabelledData
+    from aum.command.labelled_data import LabelledData
     from aum_core import Detection, Findings, NoisePosterior
 
 __all__ = ["print_findings"]

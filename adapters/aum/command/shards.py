@@ -116,7 +116,7 @@ def load_totals(path: Path) -> Totals:
         Where it cannot be read.
     """
     if path.suffix == ".parquet":
-        from aum.command.runs.parquet_totals import read_totals  # noqa: PLC0415 # loads pyarrow
+        from aum.command.parquet_totals import read_totals  # noqa: PLC0415 # loads pyarrow
 
         return read_totals(path)
     try:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from aum._ranking import write_ranking
 from aum.command.errors import InputError
-from aum.command.runs.printed import counted, printable, say
-from aum.command.runs.shards import Merged, find_shards, merge_shards
+from aum.command.printer import counted, printable, say
+from aum.command.shards import Merged, find_shards, merge_shards
 from aum_core import __version__
 from aum_core.files.whole import write_json, write_whole_folder
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Sequence
 
-    from aum.command.runs.shards import Shard
+    from aum.command.shards import Shard
 
 __all__ = ["check_free", "checked_merge", "merge", "writing_to"]
 

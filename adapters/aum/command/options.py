@@ -90,7 +90,7 @@ def _add_runs(command: argparse.ArgumentParser) -> None:
 
 
 def _merge(arguments: argparse.Namespace) -> None:
-    from aum.command.runs.merging import merge  # noqa: PLC0415 # each command loads what it needs
+    from aum.command.merge import merge  # noqa: PLC0415 # each command loads what it needs
 
     merge(arguments)
 

@@ -189,7 +189,7 @@ def _one_line(error: BaseException) -> str:
 
 
 def _table(path: str, suffix: str, label_column: str, id_column: str | None) -> _Raw:
-    from aum.command.find.tables import read_table  # noqa: PLC0415 # pyarrow is wanted for tables alone
+    from aum.command.tables import read_table  # noqa: PLC0415 # pyarrow is wanted for tables alone
 
     special = [name for name in (label_column, id_column) if name is not None]
     names = _column_names(path, suffix)
@@ -201,7 +201,7 @@ def _table(path: str, suffix: str, label_column: str, id_column: str | None) -> 
 
 
 def _column_names(path: str, suffix: str) -> list[str]:
-    from aum.command.find.tables import column_names  # noqa: PLC0415 # as above
+    from aum.command.tables import column_names  # noqa: PLC0415 # as above
 
     return column_names(path, suffix)
 

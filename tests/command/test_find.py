@@ -268,7 +268,7 @@ def test_constant_features_single_members_and_outliers_do_no_harm(tmp_path, recw
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int64, np.float16, np.float32, ">f4"])
 def test_features_are_scaled_alike_whatever_their_type(dtype):
-    from aum.command.find import model
+    from aum.command import model
 
     given = np.random.default_rng(0).integers(-128, 128, size=(50, 3)).astype(dtype)
     given[0] = np.array(-128).astype(dtype)
@@ -740,7 +740,7 @@ def test_a_missing_dependency_is_named_with_what_to_run(tmp_path, module, packag
 
 
 def test_another_import_error_is_not_swallowed(monkeypatch):
-    monkeypatch.setitem(sys.modules, "aum.command.find.command", None)
+    monkeypatch.setitem(sys.modules, "aum.command.find", None)
     with pytest.raises(ModuleNotFoundError, match=r"aum\.finding\.command"):
         main(["find", "digits"])
 
@@ -836,7 +836,7 @@ def test_ctrl_c_before_anything_is_written(monkeypatch, capsys):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    from aum.command.find import command
+    from aum.command import find as command
 
     monkeypatch.setattr(command, "load", interrupted)
     assert main(["find", "digits"]) == 130

@@ -1,1 +1,0 @@
-"""The command `aum find`: a data set comes in, `aum.sklearn` judges it, and a table and files come out."""
