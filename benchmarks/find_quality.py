@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pages
 
-from aum.command.cli import METHODS
+from aum.command.options import METHODS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

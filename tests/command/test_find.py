@@ -586,8 +586,8 @@ BAD = {
     "label empty": (npz(X=X, y=np.where(np.arange(90) == 6, "", "ab")), ["y", "row 6"]),
     "too many classes": (npz(X=X, y=np.arange(90)), ["90 samples of 90 classes", "91"]),
     "too few samples": (npz(X=X[:2], y=np.array([0, 1])), ["2 samples of 2 classes", "3"]),
-    "too many runs": (with_options(*PAPER, "--runs", "5"), ["--runs", "110", "at most 4"]),
-    "a single epoch of few": (with_options("--epochs", "1"), ["--epochs"]),
+    "too many runs": (with_options(*PAPER, "--runs", "5"), ["--runs", "110", "<= 4"]),
+    "a single epoch of few": (with_options("--epochs", "1", *PAPER), ["--epochs", "at least 2"]),
     "no epochs": (with_options("--epochs", "0"), ["--epochs", "at least 1"]),
     "epochs": (with_options("--epochs", "many"), ["--epochs", "many"]),
     "runs": (with_options("--runs", "0"), ["--runs"]),
@@ -697,6 +697,7 @@ def test_a_folder_that_cannot_be_written(tmp_path, capsys, monkeypatch):
         raise PermissionError(errno.EACCES, "Permission denied")
 
     np.savez(tmp_path / "data.npz", X=X, y=y)
+    (tmp_path / "closed").mkdir()
     monkeypatch.setattr("tempfile.TemporaryFile", closed)
     assert main(["find", str(tmp_path / "data.npz"), "--out", str(tmp_path / "closed")]) == 2
     assert "closed: Permission denied; want a folder to write to" in capsys.readouterr().err
@@ -741,7 +742,7 @@ def test_a_missing_dependency_is_named_with_what_to_run(tmp_path, module, packag
 
 def test_another_import_error_is_not_swallowed(monkeypatch):
     monkeypatch.setitem(sys.modules, "aum.command.find", None)
-    with pytest.raises(ModuleNotFoundError, match=r"aum\.finding\.command"):
+    with pytest.raises(ModuleNotFoundError, match=r"aum\.command\.find"):
         main(["find", "digits"])
 
 

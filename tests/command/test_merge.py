@@ -247,4 +247,4 @@ def test_parquet_without_pyarrow(run, tmp_path):
     code = "import sys; sys.modules['pyarrow'] = None; from aum.command.cli import main; sys.exit(main(sys.argv[1:]))"
     words = [sys.executable, "-c", code, "export", folder, "--out", tmp_path / "parts"]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (2, "aum export: error: Parquet needs pyarrow: pip install pyarrow\n")
+    assert (done.returncode, done.stderr) == (2, "aum export: error: needs pyarrow: pip install pyarrow\n")

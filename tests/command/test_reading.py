@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from aum.command.printer import sparkline
+from aum.command.text import sparkline
 from aum_core import AUMCalculator, Totals
 
 

@@ -2,8 +2,64 @@
 
 from __future__ import annotations
 
-__all__ = ["InputError"]
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+__all__ = ["InputError", "by_option", "one_line", "writing_to"]
 
 
 class InputError(Exception):
     """Something that the user can put right; its message is one line for them to read."""
+
+
+@contextmanager
+def by_option(**options: str) -> Iterator[None]:
+    """Say what the library refuses by the option that its argument comes from; other errors pass untouched.
+
+    Parameters
+    ----------
+    **options : str
+        The option of each argument, such as ``noise_rate="--flip-labels"``.
+
+    Raises
+    ------
+    InputError
+
+    Examples
+    --------
+    >>> with by_option(runs="--runs"):
+    ...     raise ValueError("runs: 0, want at least 1")
+    Traceback (most recent call last):
+    aum.command.errors.InputError: --runs: 0, want at least 1
+    """
+    try:
+        yield
+    except ValueError as error:
+        argument, _, words = str(error).partition(": ")
+        if argument not in options:
+            raise
+        raise InputError(f"{options[argument]}: {words}") from None
+
+
+@contextmanager
+def writing_to(out: Path) -> Iterator[None]:
+    """Make one line of it where the disk is full, say, or a folder cannot be written to.
+
+    Raises
+    ------
+    InputError
+    """
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"--out: {out}: {one_line(error)}") from None
+
+
+def one_line(error: BaseException) -> str:
+    """Give the words of an error without line breaks: of one of the operating system what it calls it."""
+    words = (isinstance(error, OSError) and error.strerror) or str(error)
+    return " ".join(words.split()) or type(error).__name__

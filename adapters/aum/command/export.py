@@ -5,19 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aum.command.errors import InputError
-from aum.command.merge import check_free, writing_to
-from aum.command.printer import counted, printable, say
+from aum.command.errors import InputError, writing_to
+from aum.command.merge import check_free
+from aum.command.parquet_totals import write_totals
+from aum.command.printer import say
 from aum.command.shards import find_shards, load_totals
+from aum.command.text import counted
 from aum_core.files.whole import write_whole_folder
 
 if TYPE_CHECKING:
     import argparse
 
-__all__ = ["export"]
+__all__ = ["run"]
 
 
-def export(options: argparse.Namespace) -> None:
+def run(options: argparse.Namespace) -> None:
     """Do what `aum export` was asked to do.
 
     Raises
@@ -25,8 +27,6 @@ def export(options: argparse.Namespace) -> None:
     InputError
         Where something does not fit; nothing is written then.
     """
-    from aum.command.parquet_totals import write_totals  # noqa: PLC0415 # loads pyarrow
-
     out = Path(options.out)
     check_free(out)
     shards = find_shards(options.runs)
@@ -37,4 +37,4 @@ def export(options: argparse.Namespace) -> None:
                 write_totals(folder / f"{number:05}-{shard.path.stem}.parquet", totals)
             except InputError as error:
                 raise InputError(f"{shard.path}: {error}") from None
-    say(f"{counted(len(shards), 'file')} of totals in {printable(str(out))}: sample_id, sum, count")
+    say(f"{counted(len(shards), 'file')} of totals in {out}: sample_id, sum, count")

@@ -1,4 +1,4 @@
-"""`aum find` from its options to its files: load, check, flip if wished, train and judge, print."""
+"""`aum find`: a data set comes in, `aum.sklearn` trains and judges, and a table and the files of a run come out."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aum.command.errors import InputError
 from aum.command import model
+from aum.command.errors import InputError, by_option, one_line, writing_to
 from aum.command.labelled_data import LabelledData, load
-from aum.command.summary import print_findings
 from aum.command.progress import progress
+from aum.command.summary import print_findings
 from aum.sklearn import find_by_posterior, find_mislabeled
 from aum_core import Budget, Findings, LikelyWrong, Precision, ZeroMargin, flip_uniform, measure_detection
 from aum_core.detection.findings import RESULTS
@@ -26,13 +26,15 @@ if TYPE_CHECKING:
 
     from aum_core.detection.cutoffs import Cutoff
 
-__all__ = ["find"]
+__all__ = ["run"]
 
-_PAPER = {"runs": 2, "percentile": 99.0, "combine": "all"}
-_OF_POSTERIOR = ("precision", "budget", "zero_margin")
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    "threshold-samples": {"runs": 2, "percentile": 99.0, "combine": "all"},
+    "noise-posterior": {"precision": None, "budget": None, "zero_margin": None},
+}
 
 
-def find(options: argparse.Namespace) -> None:
+def run(options: argparse.Namespace) -> None:
     """Do what `aum find` was asked to do.
 
     Raises
@@ -42,59 +44,32 @@ def find(options: argparse.Namespace) -> None:
     KeyboardInterrupt
         With words for the user, once something may have been written.
     """
-    _settle(options)
+    _complete(options)
     data = load(options.data, labels=options.labels, label_column=options.label_column, id_column=options.id_column)
-    _check_plan(options, data)
     flipped = _flip(options, data)
     out = Path(options.out)
-    _prepare(out, [options.data, options.labels])
+    _check_out(out, [options.data, options.labels])
     started = time.monotonic()
     try:
-        findings = _search(options, data, out)
-        check = None if flipped is None else measure_detection(findings.scores, flipped, flagged=findings.flagged)
-        extra = {} if check is None else {"self_check": check.as_dict()}
-        write_json(out / "run.json", {**findings.run, "seconds": round(time.monotonic() - started, 3), **extra})
+        with writing_to(out):
+            findings = _search(options, data, out)
+            check = None if flipped is None else measure_detection(findings.scores, flipped, flagged=findings.flagged)
+            extra = {} if check is None else {"self_check": check.as_dict()}
+            write_json(out / "run.json", {**findings.run, "seconds": round(time.monotonic() - started, 3), **extra})
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"interrupted; the files in {out} so far are whole") from None
     print_findings(findings, data, top=options.top, out=out, flipped=flipped, check=check)
 
 
-def _settle(options: argparse.Namespace) -> None:
+def _complete(options: argparse.Namespace) -> None:
     """Give the options of the method their defaults, and refuse those of the other one."""
-    is_posterior = options.method == "noise-posterior"
-    for name in _PAPER if is_posterior else _OF_POSTERIOR:
-        if getattr(options, name) is not None:
-            other = "threshold-samples" if is_posterior else "noise-posterior"
-            raise InputError(f"--{name.replace('_', '-')}: goes with --method {other}, not with {options.method}")
-    for name, default in _PAPER.items():
-        if getattr(options, name) is None:
-            setattr(options, name, 1 if is_posterior and name == "runs" else default)
-
-
-def _cutoff(options: argparse.Namespace) -> Cutoff:
-    if options.precision is not None:
-        return Precision(options.precision)
-    if options.budget is not None:
-        return Budget(options.budget)
-    return ZeroMargin() if options.zero_margin else LikelyWrong()
-
-
-def _check_plan(options: argparse.Namespace, data: LabelledData) -> None:
-    num_samples, num_classes = len(data.targets), len(data.classes)
-    size = num_samples // (num_classes + 1)
-    if not size:
-        hint = "; is it the right column?" if options.label_column else ""
-        raise InputError(
-            f"{data.source}: {num_samples} samples of {num_classes} classes are too few, want at least "
-            f"{num_classes + 1}{hint}"
-        )
-    if options.runs * size > num_samples:
-        raise InputError(
-            f"--runs: {options.runs} runs need {options.runs * size} samples ({size} each to give wrong labels on "
-            f"purpose), there are {num_samples}; want at most {num_samples // size}"
-        )
-    if options.epochs == 1 and size <= model.BATCH_SIZE:
-        raise InputError(f"--epochs: 1 is too few for {num_samples} samples of {num_classes} classes, want at least 2")
+    for method, defaults in _DEFAULTS.items():
+        for name, default in defaults.items():
+            if getattr(options, name) is None:
+                setattr(options, name, default)
+            elif method != options.method:
+                option = f"--{name.replace('_', '-')}"
+                raise InputError(f"{option}: goes with --method {method}, not with {options.method}")
 
 
 def _flip(options: argparse.Namespace, data: LabelledData) -> NDArray[np.bool_] | None:
@@ -110,15 +85,15 @@ def _flip(options: argparse.Namespace, data: LabelledData) -> NDArray[np.bool_] 
     return flipped
 
 
-def _prepare(out: Path, inputs: list[str | None]) -> None:
-    """Make the folder, and see that it can be written and that no input is among the results it will lose."""
+def _check_out(out: Path, inputs: list[str | None]) -> None:
+    """See that the folder can be written to, or made, and that no input is among the results it will lose."""
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
+        there = next((each for each in (out, *out.parents) if each.exists()), out)
+        with tempfile.TemporaryFile(dir=there):
             pass
-        earlier = [path for path in out.iterdir() if RESULTS.fullmatch(path.name)]
+        earlier = [path for path in out.iterdir() if RESULTS.fullmatch(path.name)] if there == out else []
     except OSError as error:
-        raise InputError(f"--out: {out}: {error.strerror}; want a folder to write to") from None
+        raise InputError(f"--out: {out}: {one_line(error)}; want a folder to write to") from None
     mine = [path for path in earlier for given in inputs if given and Path(given).exists() and path.samefile(given)]
     if mine:
         raise InputError(f"--out: {out}: would overwrite the data, {mine[0]}; want another folder")
@@ -126,7 +101,12 @@ def _prepare(out: Path, inputs: list[str | None]) -> None:
 
 def _search(options: argparse.Namespace, data: LabelledData, out: Path) -> Findings:
     data.features = model.scaled(data.features)  # what was given is not needed any more, and may be large
-    with progress(options.runs, options.epochs) as on_epoch, warnings.catch_warnings():
+    is_paper = options.method == "threshold-samples"
+    with (
+        progress(options.runs if is_paper else 1, options.epochs) as on_epoch,
+        warnings.catch_warnings(),
+        by_option(runs="--runs", epochs="--epochs"),
+    ):
         warnings.filterwarnings("ignore", module=r"sklearn\.")
         given: dict[str, Any] = {
             "classes": data.classes,
@@ -135,18 +115,27 @@ def _search(options: argparse.Namespace, data: LabelledData, out: Path) -> Findi
             "batch_size": model.BATCH_SIZE,
             "seed": options.seed,
             "sample_ids": data.sample_ids,
-            "metadata": {"data": _describe(options, data), "method": options.method, **model.describe()},
+            "metadata": {"data": _source(options, data), "method": options.method, **model.CHOICES},
             "augment": model.add_noise,
             "on_epoch": on_epoch,
         }
         labels = data.classes[data.targets]
-        if options.method == "noise-posterior":
-            return find_by_posterior(model.network(), data.features, labels, cutoff=_cutoff(options), **given)
-        paper = {name: getattr(options, name) for name in _PAPER}
-        return find_mislabeled(model.network(), data.features, labels, **paper, **given)
+        if is_paper:
+            paper = {name: getattr(options, name) for name in _DEFAULTS["threshold-samples"]}
+            return find_mislabeled(model.network(), data.features, labels, **paper, **given)
+        return find_by_posterior(model.network(), data.features, labels, cutoff=_cutoff(options), **given)
 
 
-def _describe(options: argparse.Namespace, data: LabelledData) -> dict[str, Any]:
+def _cutoff(options: argparse.Namespace) -> Cutoff:
+    if options.precision is not None:
+        return Precision(options.precision)
+    if options.budget is not None:
+        return Budget(options.budget)
+    return ZeroMargin() if options.zero_margin else LikelyWrong()
+
+
+def _source(options: argparse.Namespace, data: LabelledData) -> dict[str, Any]:
+    """Where the data came from, as ``run.json`` has it."""
     return {
         "source": data.source,
         "features": data.features.shape[1],

@@ -6,20 +6,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aum.command.errors import InputError
-from aum.command.printer import counted, number, print_table, printable, say
+from aum.command.printer import print_table, say
 from aum.command.shards import load_totals, read_run
+from aum.command.text import counted, number
 
 if TYPE_CHECKING:
     import argparse
 
     from aum_core import Totals
 
-__all__ = ["info"]
+__all__ = ["run"]
 
 _UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
 
-def info(options: argparse.Namespace) -> None:
+def run(options: argparse.Namespace) -> None:
     """Do what `aum info` was asked to do.
 
     Raises
@@ -33,18 +34,18 @@ def info(options: argparse.Namespace) -> None:
         return
     if not path.is_dir():
         raise InputError(f"{path}: not there, want the folder of a run or a file of totals")
-    run, shards = read_run(path), sorted(path.glob("totals*.npz"))
-    if not run and not shards and not _parts(path):
+    description, shards = read_run(path), sorted(path.glob("totals*.npz"))
+    if not description and not shards and not _parts(path):
         raise InputError(f"{path}: has no run.json, no totals*.npz and no records, want the folder of a run")
-    for name, value in _told(run).items():
-        say(f"{name:<14}{printable(value)}")
+    for name, value in _lines(description).items():
+        say(f"{name:<14}{value}")
     if shards:
         _print_shards(shards)
     _print_files(path)
 
 
-def _told(run: dict[str, Any]) -> dict[str, str]:
-    """Lines on what ``run.json`` tells."""
+def _lines(run: dict[str, Any]) -> dict[str, str]:
+    """What ``run.json`` says, by the name of the line."""
     lines = {
         "job": run.get("job", "training") if run else "unfinished: no run.json",
         "made by": ", ".join(f"{run[name]}" for name in ("framework", "aum_version") if name in run),
@@ -86,7 +87,7 @@ def _print_shards(paths: list[Path]) -> None:
     say()
     print_table(
         {
-            "totals": [printable(path.name) for path in paths],
+            "totals": [path.name for path in paths],
             "samples": [f"{len(each):,}" for each in totals],
             "measurements": [f"{each.measurements:,}" for each in totals],
             "left out": [f"{each.left_out:,}" for each in totals],
@@ -117,7 +118,7 @@ def _print_files(folder: Path) -> None:
         files[f"records/ ({counted(len(parts), 'part')})"] = sum(path.stat().st_size for path in parts)
     say()
     sizes = [_size(size) for size in files.values()]
-    print_table({"file": [printable(name) for name in files], "size": sizes}, left=["file"])
+    print_table({"file": list(files), "size": sizes}, left=["file"])
 
 
 def _size(size: float) -> str:

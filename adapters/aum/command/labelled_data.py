@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aum.command.errors import InputError
+from aum.command.errors import InputError, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -88,45 +88,31 @@ def load(source: str, *, labels: str | None, label_column: str | None, id_column
     classes, targets = np.unique(_checked_labels(raw, len(features)), return_inverse=True)
     if len(classes) < 2:
         raise InputError(f"{raw.label_source}: only one class, {classes[0]!s}; want at least two to tell apart")
+    if len(classes) == len(targets):
+        raise InputError(
+            f"{raw.label_source}: {len(targets)} samples of {len(classes)} classes are too few, want at least "
+            f"{len(classes) + 1}: no label is there twice; are these the labels?"
+        )
     ids = np.arange(len(features)) if raw.sample_ids is None else raw.sample_ids
     return LabelledData(source, features, targets.astype(np.int64), classes, ids)
 
 
 def _read(source: str, labels: str | None, label_column: str | None, id_column: str | None) -> _Raw:
-    suffix = Path(source).suffix.lower()
-    _check_options(source, suffix, labels, label_column, id_column)
-    if source == "digits":
-        return _digits()
-    if suffix == ".npz":
-        return _npz(source)
-    if suffix == ".npy":
-        return _Raw(_npy(source), _npy(str(labels)), str(labels))
-    return _table(source, suffix, str(label_column), id_column)
-
-
-def _check_options(
-    source: str, suffix: str, labels: str | None, label_column: str | None, id_column: str | None
-) -> None:
-    is_file = source != "digits"
-    if is_file:
+    kind = "digits" if source == "digits" else Path(source).suffix.lower()
+    if kind != "digits":
         _check_file(source)
-        if suffix not in (*_NUMPY, *_TABLES):
+        if kind not in (*_NUMPY, *_TABLES):
             raise InputError(f"{source}: unknown kind of file, want .npz, .npy, .csv or .parquet, or the word digits")
-    is_table = is_file and suffix in _TABLES
     for option, value in (("--label-column", label_column), ("--id-column", id_column)):
-        if value is not None and not is_table:
+        if value is not None and kind not in _TABLES:
             raise InputError(f"{option}: goes with a .csv or .parquet table, not with {source}")
-    if labels is not None and (not is_file or suffix != ".npy"):
+    if labels is not None and kind != ".npy":
         raise InputError(f"--labels: goes with features in an .npy file, not with {source}")
-    if is_file and suffix == ".npy":
-        if labels is None:
-            raise InputError(f"{source}: holds features only; give their labels with --labels FILE.npy")
-        _check_file(labels)
-    if is_table and label_column is None:
-        names = ", ".join(_column_names(source, suffix))
-        raise InputError(f"{source}: tell which column has the labels with --label-column NAME; there are: {names}")
-    if label_column is not None and label_column == id_column:
-        raise InputError(f"--id-column: {id_column!r} is the label column too")
+    if kind == "digits":
+        return _digits()
+    if kind == ".npz":
+        return _npz(source)
+    return _npy_pair(source, labels) if kind == ".npy" else _table(source, kind, label_column, id_column)
 
 
 def _check_file(path: str) -> None:
@@ -156,6 +142,13 @@ def _npz(path: str) -> _Raw:
         return _Raw(loaded["X"], loaded["y"], f"{path}: y")
 
 
+def _npy_pair(path: str, labels: str | None) -> _Raw:
+    if labels is None:
+        raise InputError(f"{path}: holds features only; give their labels with --labels FILE.npy")
+    _check_file(labels)
+    return _Raw(_npy(path), _npy(labels), labels)
+
+
 def _npy(path: str) -> NDArray[Any]:
     with _open_numpy(path) as loaded:
         if isinstance(loaded, np.lib.npyio.NpzFile):
@@ -171,7 +164,7 @@ def _open_numpy(path: str) -> Iterator[Any]:
         with open(path, "rb") as file:  # np.load would leave it open where it is no archive after all
             yield np.load(file, allow_pickle=False)
     except MemoryError as error:
-        raise InputError(f"{path}: does not fit into memory ({_one_line(error)})") from None
+        raise InputError(f"{path}: does not fit into memory ({one_line(error)})") from None
     except _UNREADABLE as error:
         raise InputError(f"{path}: {_why_unreadable(error)}") from None
 
@@ -181,29 +174,14 @@ def _why_unreadable(error: Exception) -> str:
         return "Python objects, which are not loaded because they can run code; save numbers, or strs with dtype=str"
     if "pickled data" in str(error):
         return "not a NumPy file"
-    return f"damaged, or not a NumPy file ({_one_line(error)})"
+    return f"damaged, or not a NumPy file ({one_line(error)})"
 
 
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
-
-
-def _table(path: str, suffix: str, label_column: str, id_column: str | None) -> _Raw:
+def _table(path: str, suffix: str, label_column: str | None, id_column: str | None) -> _Raw:
     from aum.command.tables import read_table  # noqa: PLC0415 # pyarrow is wanted for tables alone
 
-    special = [name for name in (label_column, id_column) if name is not None]
-    names = _column_names(path, suffix)
-    for option, name in zip(("--label-column", "--id-column"), special, strict=False):
-        if name not in names:
-            raise InputError(f"{option}: no column {name!r} in {path}; there are: {', '.join(names)}")
     features, columns, labels, sample_ids = read_table(path, suffix, label_column, id_column)
     return _Raw(features, labels, f"{path}: column {label_column!r}", sample_ids, columns)
-
-
-def _column_names(path: str, suffix: str) -> list[str]:
-    from aum.command.tables import column_names  # noqa: PLC0415 # as above
-
-    return column_names(path, suffix)
 
 
 def _checked_features(raw: _Raw, source: str) -> NDArray[Any]:

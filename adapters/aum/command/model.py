@@ -11,13 +11,18 @@ from sklearn.preprocessing import StandardScaler  # noqa: TID251 # as above
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["BATCH_SIZE", "add_noise", "describe", "network", "scaled"]
+__all__ = ["BATCH_SIZE", "CHOICES", "add_noise", "network", "scaled"]
 
 BATCH_SIZE = 64
 _LIMIT = 3.0
 _LENGTH = 4.0
 _NOISE = 0.5
 _ROWS = 4096
+CHOICES = {
+    "scaling": f"standardised, limited to +-{_LIMIT:g}, times min(1, {_LENGTH:g} / sqrt(features))",
+    "noise_per_batch": _NOISE,
+}
+"""What is done to the features, as ``run.json`` has it."""
 
 
 def network() -> Any:
@@ -67,11 +72,3 @@ def add_noise(features: NDArray[np.float32], generator: np.random.Generator) -> 
     noise *= _NOISE * _factor(features.shape[1])
     noise += features
     return noise
-
-
-def describe() -> dict[str, Any]:
-    """Every choice, as ``run.json`` has it."""
-    return {
-        "scaling": f"standardised, limited to +-{_LIMIT:g}, times min(1, {_LENGTH:g} / sqrt(features))",
-        "noise_per_batch": _NOISE,
-    }

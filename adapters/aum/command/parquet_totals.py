@@ -6,19 +6,13 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa  # noqa: TID251 # what this module is about
+import pyarrow.parquet  # noqa: TID251 # as above
 
 from aum.command.errors import InputError
 from aum_core import Totals
 from aum_core.files.whole import write_whole
 from aum_core.ids import as_ids
-
-try:
-    import pyarrow as pa  # noqa: TID251 # what this module is about
-    import pyarrow.parquet  # noqa: TID251 # as above
-except ModuleNotFoundError as error:
-    if error.name != "pyarrow":
-        raise
-    raise InputError("Parquet needs pyarrow: pip install pyarrow") from error
 
 if TYPE_CHECKING:
     import os
@@ -65,7 +59,8 @@ def read_totals(path: str | os.PathLike[str]) -> Totals:
         Where columns are missing or of other types, or a sample is there twice.
     """
     try:
-        table = pa.parquet.ParquetFile(path).read()
+        with pa.parquet.ParquetFile(path) as file:
+            table = file.read()
         columns = [table[name] for name in ("sample_id", "sum", "count")]
     except (pa.ArrowException, OSError, KeyError) as error:
         raise InputError(f"{path}: not totals as Parquet, or damaged ({error})") from None
@@ -84,7 +79,7 @@ def read_totals(path: str | os.PathLike[str]) -> Totals:
 
 
 def _left_out(table: Any) -> int:
-    told = json.loads((table.schema.metadata or {}).get(b"aum", b"{}"))
-    if not isinstance(told, dict):
-        raise TypeError(f"its metadata of aum are {told}, want those that aum export writes")
-    return int(told.get("left_out", 0))
+    metadata = json.loads((table.schema.metadata or {}).get(b"aum", b"{}"))
+    if not isinstance(metadata, dict):
+        raise TypeError(f"its metadata of aum are {metadata}, want those that aum export writes")
+    return int(metadata.get("left_out", 0))

@@ -1,61 +1,75 @@
-"""Lines and columns for a terminal or a pipe, in plain text: these commands run where little is installed."""
+"""What a command says on stdout: lines and tables, for a terminal, a pipe or a file.
+
+Names of samples, classes and files come out whole and do nothing: brackets are no colours, line breaks and the codes
+that move a cursor are written out, and so is what the encoding cannot show, as cp1252 of a Windows console.
+"""
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from aum.command.text import printable
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
-__all__ = ["counted", "number", "print_table", "printable", "say", "sparkline"]
+__all__ = ["can_show", "print_table", "say"]
 
-_BARS = "▁▂▃▄▅▆▇█"
+
+class _Stdout(Console):
+    """Leaves a closed pipe to whoever called the command, where rich would end the process."""
+
+    def __init__(self) -> None:
+        super().__init__(highlight=False)
+
+    def on_broken_pipe(self) -> None:
+        raise  # noqa: PLE0704 # called where the error is handled
 
 
 def say(text: str = "") -> None:
-    """Print a line; what the terminal cannot show is written out."""
-    encoding = sys.stdout.encoding or "utf-8"
-    print(text.encode(encoding, "backslashreplace").decode(encoding))  # noqa: T201 # what a command says
+    """Print a line."""
+    console = _Stdout()
+    console.print(Text(printable(text, console.encoding)), soft_wrap=True)
 
 
-def printable(text: str) -> str:
-    """Write out what would move a terminal's cursor or break a line."""
-    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
+def can_show(text: str) -> bool:
+    """Whether stdout has these characters."""
+    return printable(text, _Stdout().encoding) == text
 
 
-def counted(count: int, noun: str) -> str:
-    """Give a number of things: ``1 shard``, ``2,000 shards``."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+def print_table(columns: Mapping[str, Sequence[str]], left: Collection[str] = ()) -> None:
+    """Print columns of cells under their names, on the right of their column but for those named in `left`.
 
-
-def number(value: float) -> str:
-    """Give a logit, margin or AUM with six digits."""
-    return f"{value:.6g}"
-
-
-def print_table(columns: dict[str, Sequence[str]], left: Sequence[str] = ()) -> None:
-    """Print columns of texts under their names, on the right of their column but for those named in `left`."""
-    cells = [[name, *values] for name, values in columns.items()]
-    widths = [max(map(len, column)) for column in cells]
-    sides = ["<" if name in left else ">" for name in columns]
-    for row in zip(*cells, strict=True):
-        line = (f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, widths, strict=True))
-        say("  ".join(line).rstrip())
-
-
-def sparkline(values: Sequence[float], width: int = 60) -> str:
-    """Draw values as bars, each the mean of its share where there are more than `width`; a gap where one is not finite.
-
-    Examples
-    --------
-    >>> sparkline([-1.0, 0.0, 1.0, 3.0])
-    '▁▂▄█'
+    On a terminal what is too wide is folded within its column; a pipe or a file has no edge.
     """
-    size = min(width, len(values))
-    shares = [values[len(values) * i // size : len(values) * (i + 1) // size] for i in range(size)]
-    means = [sum(share) / len(share) for share in shares]
-    finite = [mean for mean in means if abs(mean) < float("inf")]
-    low, span = min(finite, default=0.0), (max(finite, default=0.0) - min(finite, default=0.0)) or 1.0
-    steps = len(_BARS) - 1
-    return "".join(_BARS[int((mean - low) / span * steps)] if abs(mean) < float("inf") else " " for mean in means)
+    console = _Stdout()
+    cells = {name: [printable(cell, console.encoding) for cell in column] for name, column in columns.items()}
+    if console.is_terminal:
+        console.print(_folded(cells, left))
+    else:
+        console.file.writelines(_lines(cells, left))  # rich would take a minute for 200,000 rows
+
+
+def _folded(cells: Mapping[str, Sequence[str]], left: Collection[str]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name in cells:
+        table.add_column(Text(name), justify="left" if name in left else "right", overflow="fold")
+    for row in zip(*cells.values(), strict=True):
+        table.add_row(*map(Text, row))
+    return table
+
+
+def _lines(cells: Mapping[str, Sequence[str]], left: Collection[str]) -> Iterator[str]:
+    columns = [[name, *column] for name, column in cells.items()]
+    widths = [max(map(cell_len, column)) for column in columns]
+    for row in zip(*columns, strict=True):
+        padded = []
+        for name, cell, width in zip(cells, row, widths, strict=True):
+            space = " " * (width - cell_len(cell))
+            padded.append(cell + space if name in left else space + cell)
+        yield "  ".join(padded).rstrip() + "\n"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -20,9 +19,15 @@ _LINES_PER_RUN = 4
 @contextmanager
 def progress(runs: int, epochs: int) -> Iterator[Callable[[int, int], None]]:
     """Give a function to call after each epoch with the number of the run, from 0, and of the epoch, from 1."""
-    console = Console(stderr=True)
+    console = Console(stderr=True, highlight=False)
+    every = -(-epochs // _LINES_PER_RUN)
+
+    def say(run: int, epoch: int) -> None:
+        if epoch % every == 0 or epoch == epochs:
+            console.print(f"{_title(run, runs)}: epoch {epoch} of {epochs}", soft_wrap=True)
+
     if not console.is_terminal:
-        yield lambda run, epoch: _say(run, runs, epoch, epochs)
+        yield say
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("epochs"))
     with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bars:
@@ -37,9 +42,3 @@ def progress(runs: int, epochs: int) -> Iterator[Callable[[int, int], None]]:
 
 def _title(run: int, runs: int) -> str:
     return f"training, run {run + 1} of {runs}"
-
-
-def _say(run: int, runs: int, epoch: int, epochs: int) -> None:
-    every = -(-epochs // _LINES_PER_RUN)
-    if epoch % every == 0 or epoch == epochs:
-        print(f"{_title(run, runs)}: epoch {epoch} of {epochs}", file=sys.stderr, flush=True)  # noqa: T201 # see above

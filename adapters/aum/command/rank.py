@@ -8,19 +8,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from aum._ranking import write_ranking
-from aum.command.merge import checked_merge, writing_to
-from aum.command.printer import counted, number, print_table, printable, say
+from aum.command.errors import writing_to
+from aum.command.merge import add_up
+from aum.command.printer import print_table, say
 from aum.command.shards import find_shards
+from aum.command.text import counted, number
 
 if TYPE_CHECKING:
     import argparse
 
     from aum_core import Totals
 
-__all__ = ["rank"]
+__all__ = ["run"]
 
 
-def rank(options: argparse.Namespace) -> None:
+def run(options: argparse.Namespace) -> None:
     """Do what `aum rank` was asked to do.
 
     Raises
@@ -28,7 +30,7 @@ def rank(options: argparse.Namespace) -> None:
     InputError
         Where something does not fit.
     """
-    totals = checked_merge(find_shards(options.runs), force=options.force).totals
+    totals = add_up(find_shards(options.runs), force=options.force).totals
     if options.out is not None:
         _write(Path(options.out), totals)
         return
@@ -38,7 +40,7 @@ def rank(options: argparse.Namespace) -> None:
 def _write(path: Path, totals: Totals) -> None:
     with writing_to(path):
         write_ranking(path, totals.sample_ids, totals.aums)
-    say(f"{counted(len(totals), 'sample')} in {printable(str(path))}, best first")
+    say(f"{counted(len(totals), 'sample')} in {path}, best first")
 
 
 def _print(totals: Totals, top: int, *, best: bool) -> None:
@@ -48,7 +50,7 @@ def _print(totals: Totals, top: int, *, best: bool) -> None:
     print_table(
         {
             "rank": [str(place) for place in range(1, len(order) + 1)],
-            "sample id": [printable(str(each)) for each in ids],
+            "sample id": [str(each) for each in ids],
             "AUM": [number(aum) for aum in aums[order].tolist()],
             "measurements": [str(count) for count in counts[order].tolist()],
         },

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aum.command.errors import InputError
-from aum.command.printer import counted, number, print_table, printable, say, sparkline
+from aum.command.printer import can_show, print_table, say
+from aum.command.text import BARS, counted, number, sparkline
 from aum_core import AUMRecord
 from aum_core.records import RECORD_FIELDS
 
@@ -18,10 +19,10 @@ if TYPE_CHECKING:
     from aum.parquet import RecordFiles
     from aum_core.ids import SampleId
 
-__all__ = ["show"]
+__all__ = ["run"]
 
 
-def show(options: argparse.Namespace) -> None:
+def run(options: argparse.Namespace) -> None:
     """Do what `aum records` was asked to do.
 
     Raises
@@ -52,12 +53,8 @@ def _find(folder: Path, text: str, *, as_str: bool) -> list[list[AUMRecord]]:
 
 
 def _in_parts(folder: Path, sample_ids: list[SampleId]) -> list[list[AUMRecord]]:
-    try:
-        from aum.parquet import read_records  # noqa: PLC0415 # loads pyarrow
-    except ModuleNotFoundError as error:
-        if error.name != "pyarrow":
-            raise
-        raise InputError("records on disk need pyarrow: pip install pyarrow") from None
+    from aum.parquet import read_records  # noqa: PLC0415 # loads pyarrow
+
     found = []
     try:
         records = read_records(folder)
@@ -124,17 +121,17 @@ def _print(records: list[AUMRecord], last: int | None) -> None:
         }
     )
     margins = [each.margin for each in records]
-    name = printable(str(records[0].sample_id))
+    bars = BARS if can_show(BARS) else "12345678"
     say()
-    say(f"sample {name}: AUM {number(records[-1].aum)} after {counted(len(records), 'measurement')}")
-    say(f"margins {sparkline(margins)} {_told(margins)}")
+    say(f"sample {records[0].sample_id}: AUM {number(records[-1].aum)} after {counted(len(records), 'measurement')}")
+    say(f"margins {sparkline(margins, bars=bars)} {_range(margins)}")
 
 
-def _told(margins: list[float]) -> str:
-    """Give the range of those that are finite, and how many are not."""
+def _range(margins: list[float]) -> str:
+    """Say between which values those are that are finite, and how many are not."""
     finite = [margin for margin in margins if math.isfinite(margin)]
-    told = [f"{number(min(finite))} to {number(max(finite))}"] if finite else []
-    told.append(f"{sum(margin < 0 for margin in margins)} below 0")
+    words = [f"{number(min(finite))} to {number(max(finite))}"] if finite else []
+    words.append(f"{sum(margin < 0 for margin in margins)} below 0")
     if len(finite) < len(margins):
-        told.append(f"{len(margins) - len(finite)} not finite")
-    return ", ".join(told)
+        words.append(f"{len(margins) - len(finite)} not finite")
+    return ", ".join(words)

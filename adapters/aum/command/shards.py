@@ -1,8 +1,7 @@
-"""Files of totals that belong together: which ones a run has, and what speaks against adding them up."""
+"""Files of totals: which ones a run has, and what its ``run.json`` tells of them."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from aum_core import Totals
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Merged", "Shard", "find_shards", "load_totals", "merge_shards", "read_run"]
+__all__ = ["Shard", "find_shards", "load_totals", "read_run"]
 
 _RANK = re.compile(r"totals_rank(\d+)\.npz")
 _THRESHOLD_RUN = re.compile(r"totals_run(\d+)\.npz")
@@ -39,15 +38,6 @@ class Shard:
         """The training of `find_mislabeled` that it is of, by its name."""
         found = _THRESHOLD_RUN.fullmatch(self.path.name)
         return int(found[1]) if found else None
-
-
-@dataclass
-class Merged:
-    """Totals of several shards, what each had, and what spoke against adding them up."""
-
-    totals: Totals
-    shards: list[dict[str, Any]]
-    objections: list[str]
 
 
 def read_run(folder: Path) -> dict[str, Any]:
@@ -123,91 +113,3 @@ def load_totals(path: Path) -> Totals:
         return Totals.load(path)
     except (OSError, ValueError) as error:
         raise InputError(str(error)) from None
-
-
-def merge_shards(shards: Sequence[Shard]) -> Merged:
-    """Add up shards, one after the other, and note what speaks against it.
-
-    Raises
-    ------
-    InputError
-        Where a file cannot be read.
-    """
-    merged = Merged(Totals(), [], _objections_to_names(shards) + _objections_to_runs(shards))
-    seen: dict[str, Path] = {}
-    kinds: dict[bool, Path] = {}
-    for shard in shards:
-        totals = load_totals(shard.path)
-        digest = _digest(shard.path)
-        if len(totals):
-            if digest in seen:
-                merged.objections.append(f"{shard.path} has the same content as {seen[digest]}: it would count twice")
-            seen[digest] = shard.path
-            kinds.setdefault(totals.sample_ids.dtype == object, shard.path)
-        merged.totals.include(totals)
-        merged.shards.append(
-            {
-                "path": str(shard.path),
-                "sha256": digest,
-                "samples": len(totals),
-                "measurements": totals.measurements,
-                "left_out": totals.left_out,
-            }
-        )
-    if len(kinds) > 1:
-        merged.objections.append(f"sample ids are ints in {kinds[False]} and strs in {kinds[True]}")
-    merged.objections += _objections_to_parts(shards, set(seen))
-    merged.totals = merged.totals.sorted()
-    return merged
-
-
-def _digest(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _objections_to_names(shards: Sequence[Shard]) -> list[str]:
-    """What the names of the files say: a file twice, a whole with its parts, different trainings, a rank missing."""
-    objections = []
-    places = [shard.path.resolve() for shard in shards]
-    twice = next((place for place in places if places.count(place) > 1), None)
-    if twice is not None:
-        objections.append(f"{twice} is given twice")
-    for shard, place in zip(shards, places, strict=True):
-        whole = place.with_name("totals.npz")
-        if shard.rank is not None and whole in places:
-            objections.append(f"{whole} has what {place.name} beside it has: it would count twice")
-            break
-    runs = {shard.threshold_run for shard in shards}
-    if len(runs) > 1:
-        objections.append("files of different trainings (totals_run*.npz) are among them")
-    ranks = {shard.rank for shard in shards if shard.rank is not None}
-    missing = sorted(set(range(max(ranks, default=-1))) - ranks)
-    if missing:
-        objections.append(f"totals_rank{missing[0]}.npz is missing, where there are others up to rank {max(ranks)}")
-    return objections
-
-
-def _objections_to_runs(shards: Sequence[Shard]) -> list[str]:
-    """Where the ``run.json`` beside two shards tell of different things."""
-    objections = []
-    for name in ("nonfinite", "compressed", "num_classes"):
-        told: dict[str, Path] = {}
-        for shard in shards:
-            known = {**shard.run, **shard.run.get("options", {})}
-            if name in known:
-                told.setdefault(json.dumps(known[name]), shard.path)
-        if len(told) > 1:
-            (one, first), (other, second) = list(told.items())[:2]
-            objections.append(f"{name} is {one} for {first} and {other} for {second}")
-    return objections
-
-
-def _objections_to_parts(shards: Sequence[Shard], digests: set[str]) -> list[str]:
-    """Where one of the shards was merged of others that are given too."""
-    return [
-        f"{shard.path} was merged of {part['path']} among others, which is given too: it would count twice"
-        for shard in shards
-        for part in shard.run.get("shards", [])
-        if part["sha256"] in digests and shard.path.name == "totals.npz"
-    ][:1]

@@ -1,4 +1,4 @@
-"""What the user reads at the end: the most suspicious samples, what was found, and what to make of it."""
+"""What `aum find` prints at the end: the most suspicious samples, what was found, and what to make of it."""
 
 from __future__ import annotations
 
@@ -6,15 +6,13 @@ import textwrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
+from aum.command.printer import print_table, say
 from aum_core import Cut
 from aum_core.posterior.estimate import CONDITIONS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -23,8 +21,6 @@ if TYPE_CHECKING:
     from aum_core import Detection, Findings, NoisePosterior
 
 __all__ = ["print_findings"]
-
-_WIDE = 10_000
 
 
 def print_findings(
@@ -37,80 +33,63 @@ def print_findings(
     check: Detection | None,
 ) -> None:
     """Print the table and the summary to stdout."""
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=_WIDE)  # a file or a pipe has no edge to cut ids off at
     if top:
-        console.print(_table(findings, data, top, flipped))
+        say("Most suspicious samples")
+        print_table(
+            _columns(findings, data, findings.most_suspicious(top), flipped),
+            left=["sample id", "given label", "suggested label", "flagged", "flipped by us"],
+        )
+        say()
     lines = _summary(findings, data)
     if check is not None:
         lines += _check_lines(check)
-    for line in [*lines, *_files(findings, out, check is not None)]:
-        console.print(Text(line), soft_wrap=True)
+    for line in [*lines, *_files(findings, out, checked=check is not None)]:
+        say(line)
 
 
-def _table(findings: Findings, data: LabelledData, top: int, flipped: NDArray[np.bool_] | None) -> Table:
-    table = Table(title="Most suspicious samples", title_justify="left", box=box.SIMPLE, pad_edge=False)
-    table.add_column("rank", justify="right")
-    table.add_column("sample id", overflow="fold")
-    table.add_column("given label", overflow="fold")
-    table.add_column("suggested label", overflow="fold")
-    table.add_column("AUM", justify="right", no_wrap=True)
+def _columns(
+    findings: Findings, data: LabelledData, rows: NDArray[np.intp], flipped: NDArray[np.bool_] | None
+) -> dict[str, list[str]]:
+    columns = {
+        "rank": [str(rank) for rank in range(1, len(rows) + 1)],
+        "sample id": [str(each) for each in findings.sample_ids[rows].tolist()],
+        "given label": [str(each) for each in data.classes[findings.targets[rows]]],
+        "suggested label": [str(each) for each in data.classes[findings.suggested[rows]]],
+        "AUM": _numbers(findings.aums[rows]),
+    }
     if findings.posterior is not None:
-        table.add_column("chance wrong", justify="right", no_wrap=True)
-    table.add_column("flagged")
+        columns["chance wrong"] = _numbers(findings.posterior.probabilities[rows])
+    columns["flagged"] = _yes_or_no(findings.flagged[rows])
     if flipped is not None:
-        table.add_column("flipped by us")
-    for rank, row in enumerate(findings.most_suspicious(top).tolist(), start=1):
-        cells = [
-            str(rank),
-            _printable(str(findings.sample_ids[row])),
-            _printable(str(data.classes[findings.targets[row]])),
-            _printable(str(data.classes[findings.suggested[row]])),
-            "not measured" if np.isnan(findings.aums[row]) else f"{findings.aums[row]:.3f}",
-            *_chance(findings, row),
-            _yes(findings.flagged[row]),
-        ]
-        if flipped is not None:
-            cells.append(_yes(flipped[row]))
-        table.add_row(*map(Text, cells))  # as Text, or an id such as "[red]" would be taken for a colour
-    return table
+        columns["flipped by us"] = _yes_or_no(flipped[rows])
+    return columns
 
 
-def _chance(findings: Findings, row: int) -> list[str]:
-    if findings.posterior is None:
-        return []
-    chance = findings.posterior.probabilities[row]
-    return ["not measured" if np.isnan(chance) else f"{chance:.3f}"]
+def _numbers(values: NDArray[np.float64]) -> list[str]:
+    return ["not measured" if np.isnan(value) else f"{value:.3f}" for value in values.tolist()]
 
 
-def _printable(text: str) -> str:
-    """Write out what would move a terminal's cursor or break a line."""
-    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
-
-
-def _yes(value: object) -> str:
-    return "yes" if value else "no"
+def _yes_or_no(values: Iterable[np.bool_]) -> list[str]:
+    return ["yes" if value else "no" for value in values]
 
 
 def _summary(findings: Findings, data: LabelledData) -> list[str]:
     size, flagged = len(findings.aums), int(findings.flagged.sum())
     lines = [
-        f"Data      {_printable(data.source)}: {size} samples, {_shape(data)}",
+        f"Data      {data.source}: {size} samples, {data.features.shape[1]} features, {len(data.classes)} classes",
         f"Flagged   {flagged} labels of {size} ({flagged / size:.1%})",
         *_cut_lines(findings),
     ]
     if flagged > size / 2 and "budget" not in findings.run["cut"]:
         lines.append("Beware    more than half is flagged: the network hardly learnt to tell these classes apart")
-    lines += [
+    suspicious = "A low AUM" if findings.posterior is None else "Flagged"
+    return [
+        *lines,
         "AUM       how far the given label's score was above the best other one, on average over training;",
         "          negative: the network mostly believed in another label",
+        f"{suspicious} means: look at me. Some flagged labels are right, of samples that are rare or hard.",
+        "Review them before you remove or change any.",
     ]
-    if findings.posterior is None:
-        lines.append("A low AUM means: look at me. Some flagged labels are right, of samples that are rare or hard.")
-    else:
-        lines.append("Flagged means: look at me. Some flagged labels are right, of samples that are rare or hard.")
-    return [*lines, "Review them before you remove or change any."]
 
 
 def _cut_lines(findings: Findings) -> list[str]:
@@ -135,21 +114,14 @@ def _rule(rule: dict[str, Any]) -> str:
 
 
 def _posterior_lines(posterior: NoisePosterior, flagged: NDArray[np.bool_]) -> list[str]:
-    told = posterior.describe(flagged)
-    lines = [f"Expected  {told['expected_wrong']:.0f} wrong labels ({told['expected_wrong_share']:.1%})"]
-    if told["predicted_precision"] is not None:
+    found = posterior.describe(flagged)
+    lines = [f"Expected  {found['expected_wrong']:.0f} wrong labels ({found['expected_wrong_share']:.1%})"]
+    if found["predicted_precision"] is not None:
         lines += [
-            f"          {told['predicted_precision']:.0%} of the flagged labels are expected to be wrong,",
-            f"          {told['predicted_recall']:.0%} of the wrong labels are expected to be flagged",
+            f"          {found['predicted_precision']:.0%} of the flagged labels are expected to be wrong,",
+            f"          {found['predicted_recall']:.0%} of the wrong labels are expected to be flagged",
         ]
-    return [
-        *lines,
-        *(f"          {line}" for line in textwrap.wrap(CONDITIONS[posterior.verdict], 100)),
-    ]
-
-
-def _shape(data: LabelledData) -> str:
-    return f"{data.features.shape[1]} features, {len(data.classes)} classes"
+    return [*lines, *(f"          {line}" for line in textwrap.wrap(CONDITIONS[posterior.verdict], 100))]
 
 
 def _check_lines(check: Detection) -> list[str]:
@@ -170,10 +142,10 @@ def _check_lines(check: Detection) -> list[str]:
     ]
 
 
-def _files(findings: Findings, out: Path, checked: bool) -> list[str]:
+def _files(findings: Findings, out: Path, *, checked: bool) -> list[str]:
     note = " (with the self-check)" if checked else ""
     names = ["flagged.csv", "aum_values.csv", f"run.json{note}"]
     if findings.posterior is not None:
         names += ["noise_posterior.csv", "transition.csv"]
     runs = "run" if findings.plan is None else "runs"
-    return ["", f"Files in {_printable(str(out))}: {', '.join(names)}, and the state of the {runs}"]
+    return ["", f"Files in {out}: {', '.join(names)}, and the state of the {runs}"]

@@ -11,36 +11,56 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa  # noqa: TID251 # the command's reader of tables
+import pyarrow.compute as pc  # noqa: TID251 # as above
+import pyarrow.csv  # noqa: TID251 # as above
+import pyarrow.parquet  # noqa: TID251 # as above
 
-from aum.command.errors import InputError
-
-try:
-    import pyarrow as pa  # noqa: TID251 # the command's reader of tables
-    import pyarrow.compute as pc  # noqa: TID251 # as above
-    import pyarrow.csv  # noqa: TID251 # as above
-    import pyarrow.parquet  # noqa: TID251 # as above
-except ModuleNotFoundError as error:
-    if error.name != "pyarrow":
-        raise
-    raise ModuleNotFoundError("tables need pyarrow: pip install 'aum[find]'", name="pyarrow") from error
+from aum.command.errors import InputError, one_line
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["column_names", "read_table"]
+__all__ = ["read_table"]
 
 _UNREADABLE = (pa.ArrowException, OSError, UnicodeDecodeError)
 _PANDAS_INDEX = re.compile(r"__index_level_\d+__")
 
 
-def column_names(path: str, suffix: str) -> list[str]:
-    """Names of the columns of a table, each there once.
+def read_table(
+    path: str, suffix: str, label_column: str | None, id_column: str | None
+) -> tuple[NDArray[Any], list[str], NDArray[Any], NDArray[Any] | None]:
+    """Read a table whose columns are features, but for that of the labels and that of the ids.
+
+    Returns
+    -------
+    features : ndarray of shape (N, F), float32 where every column is, or float64
+    columns : list of F str
+    labels : ndarray of shape (N,)
+    sample_ids : ndarray of shape (N,), or None where there is no `id_column`
 
     Raises
     ------
     InputError
-        Where the file cannot be read, or a name is there twice.
+        Where a column is not there, or a cell does not fit; the message names the column.
     """
+    names = _column_names(path, suffix)
+    label = _checked_names(path, names, label_column, id_column)
+    columns = [name for name in names if name not in (label, id_column)]
+    for name in columns:
+        _check_not_an_index(path, name)
+    if not columns:
+        raise InputError(f"{path}: no features: there is no column beside {label!r}")
+    table = _parquet(path) if suffix == ".parquet" else _csv(path, columns, label, id_column)
+    if not table.num_rows:
+        raise InputError(f"{path}: no rows under the header")
+    labels = _labels(_plain(table[label]), f"{path}: column {label!r}")
+    ids = None if id_column is None else _ids(_plain(table[id_column]), f"{path}: column {id_column!r}")
+    return _features(table, columns, path), columns, labels, ids
+
+
+def _column_names(path: str, suffix: str) -> list[str]:
+    """Names of the columns of a table, each there once."""
     try:
         if suffix == ".parquet":
             names = pa.parquet.read_schema(path).names
@@ -55,34 +75,17 @@ def column_names(path: str, suffix: str) -> list[str]:
     return list(names)
 
 
-def read_table(
-    path: str, suffix: str, label_column: str, id_column: str | None
-) -> tuple[NDArray[Any], list[str], NDArray[Any], NDArray[Any] | None]:
-    """Read a table whose columns are features, but for that of the labels and that of the ids.
-
-    Returns
-    -------
-    features : ndarray of shape (N, F), float32 where every column is, or float64
-    columns : list of F str
-    labels : ndarray of shape (N,)
-    sample_ids : ndarray of shape (N,), or None where there is no `id_column`
-
-    Raises
-    ------
-    InputError
-        Where a cell does not fit; the message names its column.
-    """
-    columns = [name for name in column_names(path, suffix) if name not in (label_column, id_column)]
-    for name in columns:
-        _check_not_an_index(path, name)
-    if not columns:
-        raise InputError(f"{path}: no features: there is no column beside {label_column!r}")
-    table = _parquet(path) if suffix == ".parquet" else _csv(path, columns, label_column, id_column)
-    if not table.num_rows:
-        raise InputError(f"{path}: no rows under the header")
-    labels = _labels(_plain(table[label_column]), f"{path}: column {label_column!r}")
-    ids = None if id_column is None else _ids(_plain(table[id_column]), f"{path}: column {id_column!r}")
-    return _features(table, columns, path), columns, labels, ids
+def _checked_names(path: str, names: list[str], label_column: str | None, id_column: str | None) -> str:
+    """Give the name of the column of the labels, which is there and is not that of the ids."""
+    there = f"there are: {', '.join(names)}"
+    if label_column is None:
+        raise InputError(f"{path}: tell which column has the labels with --label-column NAME; {there}")
+    if label_column == id_column:
+        raise InputError(f"--id-column: {id_column!r} is the label column too")
+    for option, name in (("--label-column", label_column), ("--id-column", id_column)):
+        if name is not None and name not in names:
+            raise InputError(f"{option}: no column {name!r} in {path}; {there}")
+    return label_column
 
 
 def _check_not_an_index(path: str, name: str) -> None:
@@ -137,14 +140,15 @@ _WANT_NUMBERS = "want numbers; encode it as such, or leave the column out"
 
 def _parquet(path: str) -> Any:
     try:
-        return pa.parquet.ParquetFile(path).read()
+        with pa.parquet.ParquetFile(path) as file:
+            return file.read()
     except _UNREADABLE as error:
         raise InputError(f"{path}: {_why_unreadable(error, '.parquet')}") from None
 
 
 def _why_unreadable(error: Exception, suffix: str) -> str:
     kind = "a table in UTF-8 text" if suffix == ".csv" else "a Parquet file"
-    return f"damaged, or not {kind} ({' '.join(str(error).split())})"
+    return f"damaged, or not {kind} ({one_line(error)})"
 
 
 def _plain(column: Any) -> Any:
