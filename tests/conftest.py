@@ -23,8 +23,8 @@ _REQUIRED = os.environ.get("AUM_REQUIRE", "").split(",")
 """What this environment was made for: where it is absent, that is a failure."""
 
 _IMPORTED = {
+    "command": ("rich", "sklearn", "pyarrow"),
     "docs": ("torch", "jax", "tensorflow", "keras", "sklearn", "pyarrow", "duckdb", "dask", "matplotlib", "PIL"),
-    "find": ("sklearn", "pyarrow"),
     "jax": ("jax", "flax", "optax", "orbax"),
     "keras": ("keras",),
     "parquet": ("pyarrow",),
