@@ -334,12 +334,14 @@ def test_memory_holds_one_part(tmp_path):
 
 
 def test_a_long_export_tells_how_far_it_is(tmp_path, capsys, monkeypatch):
-    from aum.parquet import progress
+    from aum.parquet import csv_lines
 
+    monkeypatch.setattr(csv_lines, "_LINES", 2)
     disk = on_disk(tmp_path)
-    disk.accumulate(np.float32([[2, 0.5]]), [0], [7])
+    disk.accumulate(np.float32([[2, 0.5]] * 3), [0] * 3, [7, 8, 9])
     disk.finalize()
-    assert capsys.readouterr().err == ""
-    monkeypatch.setattr(progress, "_SECONDS", 0.0)
-    disk.finalize()
-    assert capsys.readouterr().err == "full_aum_records.csv: 1 of 1 records\n"
+    for records in (disk.records, read_records(tmp_path)):
+        told = []
+        records.write_csv(tmp_path / "again.csv", on_progress=lambda *at: told.append(at))
+        assert told == [(2, 3), (3, 3)]
+    assert capsys.readouterr() == ("", "")

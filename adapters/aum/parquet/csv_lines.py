@@ -13,14 +13,13 @@ import pyarrow.parquet as pq
 from aum.parquet.merging import merged, number_over_ranks
 from aum.parquet.names import SampleKeys
 from aum.parquet.parts import rank_of
-from aum.parquet.progress import Progress
 from aum.parquet.ranking_lines import float_cells
 from aum_core.files.whole import write_whole
 from aum_core.records import RECORD_FIELDS
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -30,7 +29,12 @@ _LINES = 65_536
 _CELL = pa.large_binary()
 
 
-def write_csv(path: str | os.PathLike[str], parts: Sequence[Path], sample_ids: NDArray[Any] | None = None) -> None:
+def write_csv(
+    path: str | os.PathLike[str],
+    parts: Sequence[Path],
+    sample_ids: NDArray[Any] | None = None,
+    on_progress: Callable[[int, int], object] | None = None,
+) -> None:
     """Write the records of parts, by sample id (ints before strs) and then by num_measurements; whole or not at all.
 
     Parameters
@@ -41,19 +45,23 @@ def write_csv(path: str | os.PathLike[str], parts: Sequence[Path], sample_ids: N
         Of one rank, or of several, whose records are numbered together.
     sample_ids : ndarray of shape (N,), optional
         All that there are in the parts, where they are known.
+    on_progress : callable ``on_progress(done, total)``, optional
+        Called now and then with the number of records that are written, and of all.
     """
     keys = SampleKeys(parts, sample_ids)
     names = keys.cells()
     names = None if names is None else names.cast(_CELL)
     several = len({rank_of(part) for part in parts}) > 1
-    progress = Progress(Path(path).name, sum(pq.read_metadata(part).num_rows for part in parts), "records")
+    done, total = 0, sum(pq.read_metadata(part).num_rows for part in parts)
     with write_whole(path, "wb") as file:
         file.write(",".join(RECORD_FIELDS).encode() + b"\n")
         for piece in merged(parts, keys, Path(path)):
             numbered = number_over_ranks(piece["key"], piece["margin"]) if several else {}
             for block in _blocks({**piece, **numbered}):
                 file.write(_lines(block, names))
-                progress.advance(len(block["key"]))
+                done += len(block["key"])
+                if on_progress is not None:
+                    on_progress(done, total)
 
 
 def _blocks(piece: dict[str, NDArray[Any]]) -> Iterator[dict[str, NDArray[Any]]]:

@@ -23,7 +23,7 @@ from aum_core.records import RECORD_FIELDS, Columns, RecordLog
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -131,10 +131,17 @@ class RecordsOnDisk(RecordLog):
         columns = {name: np.concatenate([piece[name] for piece in pieces]) for name in RECORD_FIELDS}
         return columns if positions.step is None or positions.step > 0 else {n: c[::-1] for n, c in columns.items()}
 
-    def write_csv(self, path: str | os.PathLike[str]) -> None:
-        """Write all records, by sample id (ints before strs) and then by num_measurements, in bounded memory."""
+    def write_csv(self, path: str | os.PathLike[str], on_progress: Callable[[int, int], object] | None = None) -> None:
+        """Write all records, by sample id (ints before strs) and then by num_measurements, in bounded memory.
+
+        Parameters
+        ----------
+        path : str or path
+        on_progress : callable ``on_progress(done, total)``, optional
+            Called now and then with the number of records that are written, and of all.
+        """
         self.flush()
-        write_csv(path, self.files, self._sample_ids())
+        write_csv(path, self.files, self._sample_ids(), on_progress)
 
     @property
     def files(self) -> list[Path]:
