@@ -420,6 +420,7 @@ def test_the_files_are_named_at_the_end(halves, tmp_path, capsys):
         (["--budget", "0.1"], {"budget": 0.1, "flagged": 9}),
         (["--zero-margin"], {"rule": "AUM below zero"}),
         (["--precision", "0.8"], {"precision": 0.8}),
+        (["--precision", "1.0"], {"precision": 1.0}),
     ],
 )
 def test_cutoffs_arrive(tmp_path, words, rule, capsys):
@@ -431,6 +432,13 @@ def test_cutoffs_arrive(tmp_path, words, rule, capsys):
     assert {name: cut[name] for name in rule} == rule
     assert cut["flagged"] == len(csv_rows(tmp_path / "out" / "flagged.csv")) - 1
     assert "Cut-off   " in capsys.readouterr().out
+
+
+def test_one_epoch_is_enough_for_the_noise_posterior(tmp_path, capsys):
+    features, labels = blobs()
+    np.savez(tmp_path / "data.npz", X=features, y=labels)
+    assert main(["find", str(tmp_path / "data.npz"), "--epochs", "1", "--out", str(tmp_path / "out")]) == 0
+    assert "Unjudged  45 samples that were not measured in time; more --epochs" in capsys.readouterr().out
 
 
 def test_the_files_of_one_method_do_not_outlive_a_run_of_the_other(tmp_path):
@@ -588,6 +596,10 @@ BAD = {
     "too few samples": (npz(X=X[:2], y=np.array([0, 1])), ["2 samples of 2 classes", "3"]),
     "too many runs": (with_options(*PAPER, "--runs", "5"), ["--runs", "110", "<= 4"]),
     "a single epoch of few": (with_options("--epochs", "1", *PAPER), ["--epochs", "at least 2"]),
+    "a single epoch of one batch": (
+        lambda f: [*npz(X=X[:60], y=y[:60])(f), "--epochs", "1"],
+        ["--epochs", "all 60 samples", "at least 2"],
+    ),
     "no epochs": (with_options("--epochs", "0"), ["--epochs", "at least 1"]),
     "epochs": (with_options("--epochs", "many"), ["--epochs", "many"]),
     "runs": (with_options("--runs", "0"), ["--runs"]),
@@ -617,6 +629,7 @@ BAD = {
         with_options(*PAPER, "--zero-margin"),
         ["--zero-margin", "--method noise-posterior"],
     ),
+    "precision above 1": (with_options("--precision", "1.01"), ["--precision", "'1.01'", "at most 1"]),
     "precision percent": (with_options("--method", "noise-posterior", "--precision", "90"), ["--precision", "'90'"]),
     "budget of none": (with_options("--method", "noise-posterior", "--budget", "0"), ["--budget", "0"]),
     "budget of all": (with_options("--method", "noise-posterior", "--budget", "1.0"), ["--budget", "'1.0'"]),

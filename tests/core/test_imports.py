@@ -105,6 +105,7 @@ def test_the_command_tells_what_it_lacks(bare_folder):
     for words, code_wanted, out, err in (
         (["--version"], 0, f"aum {aum_core.__version__}\n", ""),
         (["find", "digits"], 2, "", "aum find: error: needs scikit-learn: pip install 'aum[find]'\n"),
+        (["merge", "a", "b", "--out", "c"], 2, "", "aum merge: error: needs rich: pip install rich\n"),
     ):
         done = subprocess.run(
             [sys.executable, "-I", "-S", "-c", code, *words], capture_output=True, text=True, check=False, timeout=60
