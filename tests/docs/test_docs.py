@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from functools import partial
 from pathlib import Path
 
@@ -84,7 +85,42 @@ def test_snippet_runs(code, tmp_path):
 def test_first_snippet_leaves_a_ranking(tmp_path):
     (tmp_path / "snippet.py").write_text(blocks("python")[0].values[0], encoding="utf-8")
     run("python -W error snippet.py", tmp_path)
-    assert len((tmp_path / "aum_run/aum_values.csv").read_text().splitlines()) == 1 + 1797
+    assert len((tmp_path / "aum_run/aum_values.csv").read_text().splitlines()) == 1 + 1000
+
+
+def test_first_snippet_needs_nothing_but_torch(tmp_path):
+    """In a process where nothing else that `aum[torch]` lacks can be imported."""
+    absent = "import sys\nfor name in ('sklearn', 'scipy', 'matplotlib', 'jax', 'tensorflow', 'keras'):\n"
+    code = blocks("python")[0].values[0]
+    (tmp_path / "snippet.py").write_text(f"{absent}    sys.modules[name] = None\n{code}", encoding="utf-8")
+    done = run("python -W error snippet.py", tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_readme_is_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 200
+
+
+def test_extras_of_the_docs_exist():
+    with open(ROOT / "pyproject.toml", "rb") as file:
+        extras = tomllib.load(file)["project"]["optional-dependencies"]
+    for page in PAGES:
+        for found in re.findall(r"pip install '?\.\[([\w,]+)\]", page.read_text(encoding="utf-8")):
+            assert set(found.split(",")) <= set(extras), f"{page.name}: {found}"
+    install = (ROOT / "docs/install.md").read_text(encoding="utf-8")
+    assert all(f"[{each}]" in install for each in extras)
+
+
+PATHS = re.compile(r"`((?:\.?\w[\w.-]*/)*[\w.-]+(?:\.(?:py|md|toml|ini|txt|cff|yml|yaml)|/))`")
+
+
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "benchmarks/README.md"])
+def test_paths_that_are_named_exist(page):
+    """Whole paths from the root or from the page's own folder."""
+    named = PATHS.findall((ROOT / page).read_text(encoding="utf-8"))
+    assert len(named) > 5
+    missing = [path for path in named if not ((ROOT / path).exists() or (ROOT / page).parent.joinpath(path).exists())]
+    assert not missing
 
 
 INSTALLS = [command for command in commands() if "venv" in command and "tox" not in command]

@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -94,6 +95,16 @@ def test_find_quality_prints_its_table(tmp_path):
     for method in ("noise-posterior", "threshold-samples"):
         [figures] = [row[4:] for row in rows if row[1:4] == [method, "digits", "10 %"]]
         assert float(figures[1]) > 0.99
+
+
+def test_picture_of_the_readme_is_drawn(tmp_path):
+    done = run(ROOT / "benchmarks/picture.py", "--out", tmp_path / "picture.png")
+    assert done.returncode == 0, done.stderr
+    flagged, found, there = map(int, re.findall(r"\d+", done.stdout))
+    assert there == 166
+    assert found > 0.9 * there
+    assert flagged < 1.3 * there
+    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_speed_prints_its_tables():
