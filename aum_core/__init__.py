@@ -2,6 +2,7 @@
 
 from aum_core._version import __version__
 from aum_core.backend import Backend, NumpyBackend
+from aum_core.batch import Batch, Observer
 from aum_core.calculator import AUMCalculator
 from aum_core.dataset import DatasetWithIndex
 from aum_core.detection.cutoffs import Budget, LikelyWrong, Precision, Ranking, RankingCut, ZeroMargin
@@ -18,6 +19,7 @@ from aum_core.posterior.estimate import NoisePosterior, noise_posterior
 from aum_core.records import AUMRecord, RecordLog, RecordsInMemory
 from aum_core.sample_index import SampleIndex
 from aum_core.scores.epoch_sums import EpochSums
+from aum_core.scores.needs import Needs
 from aum_core.scores.scores import Scores
 from aum_core.totals import Totals
 
@@ -25,6 +27,7 @@ __all__ = [
     "AUMCalculator",
     "AUMRecord",
     "Backend",
+    "Batch",
     "Budget",
     "Cut",
     "DatasetWithIndex",
@@ -33,8 +36,10 @@ __all__ = [
     "Findings",
     "LikelyWrong",
     "Margins",
+    "Needs",
     "NoisePosterior",
     "NumpyBackend",
+    "Observer",
     "Precision",
     "Ranking",
     "RankingCut",

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import DTypeLike, NDArray
 
-__all__ = ["Allocate", "GrowingArray", "on_disk", "read_only"]
+__all__ = ["Allocate", "GrowableArray", "on_disk", "read_only"]
 
 Allocate = Callable[[tuple[int, ...], Any], "NDArray[Any]"]
 """Makes an array of a shape and dtype, whatever is in it."""
@@ -41,7 +41,7 @@ def on_disk(folder: str | os.PathLike[str]) -> Allocate:
     return allocate
 
 
-class GrowingArray:
+class GrowableArray:
     """An array with room to spare behind its end: of numbers, or of rows of `width` numbers.
 
     The room is never written to, so the system gives it no memory. Appending values of a wider dtype
@@ -49,7 +49,7 @@ class GrowingArray:
 
     Examples
     --------
-    >>> column = GrowingArray("float32")
+    >>> column = GrowableArray("float32")
     >>> column.append([1, 2]); column.append([3])
     >>> column.values
     array([1., 2., 3.], dtype=float32)

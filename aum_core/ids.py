@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from array import array
+from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["SampleId", "as_ids", "by_row", "check_rows", "id_list", "id_order"]
+__all__ = ["SampleId", "as_ids", "by_row", "check_rows", "id_list", "id_order", "where_ids"]
 
 SampleId = int | str
 
@@ -92,6 +93,11 @@ def _int_order(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
     packed: NDArray[np.int64] = ((numbers - lowest) << bits) | np.arange(len(numbers))
     packed.sort()
     return packed & ((1 << bits) - 1)
+
+
+def where_ids(ids: NDArray[np.int64] | list[SampleId], chosen: NDArray[np.bool_]) -> NDArray[np.int64] | list[SampleId]:
+    """Give those of some ids, in the form of `as_ids`, that are chosen by a mask (B,)."""
+    return ids[chosen] if isinstance(ids, np.ndarray) else list(compress(ids, chosen.tolist()))
 
 
 def _array_ids(ids: NDArray[Any]) -> NDArray[np.int64] | list[SampleId]:

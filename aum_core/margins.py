@@ -9,7 +9,7 @@ other logit is of, wide logits need no copy at all: the maximum left and right o
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,13 +19,30 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Margins", "TargetError", "check_logits", "check_targets", "compute_margins", "rows_per_block", "widened"]
+__all__ = [
+    "MARGIN_FIELDS",
+    "Margins",
+    "Shape",
+    "TargetError",
+    "check_logits",
+    "check_targets",
+    "compute_margins",
+    "rows_per_block",
+    "widened",
+]
 
 _BLOCK_BYTES = 512 * 1024
 _WIDE = 256
 _of_thread = threading.local()
 _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
-_MARGIN_DTYPE: dict[Any, np.dtype[Any]] = {np.dtype(np.float16): _FLOAT32, _FLOAT32: _FLOAT32, _FLOAT64: _FLOAT64}
+# by the dtype itself too: to ask NumPy for its name takes as long as to add up a small batch
+_MARGIN_DTYPE: dict[Any, np.dtype[Any]] = {
+    **dict.fromkeys((np.dtype(np.float16), "float16", "bfloat16", _FLOAT32, "float32"), _FLOAT32),
+    **dict.fromkeys((_FLOAT64, "float64"), _FLOAT64),
+}
+
+Shape = tuple[int | None, ...]
+"""Sizes of an array; None is one that is not known before a compiled step runs."""
 
 
 class TargetError(ValueError):
@@ -46,6 +63,8 @@ class Margins:
 
     Attributes
     ----------
+    target_logit : ndarray of shape (B,), int64
+        The assigned class.
     target_val : ndarray of shape (B,), float32 or float64
         The logit of the assigned class.
     other_logit : ndarray of shape (B,), int64
@@ -56,6 +75,7 @@ class Margins:
         ``target_val - other_val``, subtracted in the dtype of the logits.
     """
 
+    target_logit: NDArray[np.int64]
     target_val: NDArray[Any]
     other_logit: NDArray[np.int64]
     other_val: NDArray[Any]
@@ -65,13 +85,17 @@ class Margins:
         return len(self.margin)
 
     def __getitem__(self, rows: slice | NDArray[Any]) -> Margins:
-        return Margins(self.target_val[rows], self.other_logit[rows], self.other_val[rows], self.margin[rows])
+        return Margins(*(getattr(self, name)[rows] for name in MARGIN_FIELDS))
 
     @classmethod
     def concatenate(cls, parts: Iterable[Margins]) -> Margins:
         """Join the margins of consecutive blocks of rows."""
-        columns = zip(*((p.target_val, p.other_logit, p.other_val, p.margin) for p in parts), strict=True)
+        columns = zip(*([getattr(part, name) for name in MARGIN_FIELDS] for part in parts), strict=True)
         return cls(*(np.concatenate(column) for column in columns))
+
+
+MARGIN_FIELDS = tuple(field.name for field in fields(Margins))
+"""Names of the columns of `Margins`, in their order."""
 
 
 def compute_margins(logits: ArrayLike, targets: ArrayLike, *, other_logit: bool = True) -> Margins:
@@ -109,7 +133,7 @@ def compute_margins(logits: ArrayLike, targets: ArrayLike, *, other_logit: bool 
     array([ 1.5, -2. ])
     """
     logits = np.asarray(logits)
-    dtype = check_logits(logits)
+    dtype = check_logits(logits.shape, logits.dtype)
     targets = _checked_targets(np.asarray(targets), logits.shape)
     first = np.arange(0, logits.size, logits.shape[1])  # flat position of each row's first logit
     places = first + targets
@@ -122,7 +146,7 @@ def compute_margins(logits: ArrayLike, targets: ArrayLike, *, other_logit: bool 
         other_val = _largest_other_val(logits, places, targets)
     with np.errstate(invalid="ignore", over="ignore"):  # what becomes of inf - inf is the caller's choice
         margin = target_val - other_val
-    return Margins(target_val, other, other_val, margin)
+    return Margins(targets, target_val, other, other_val, margin)
 
 
 def _take(logits: NDArray[Any], places: NDArray[np.int64], columns: NDArray[np.int64], dtype: np.dtype[Any]) -> Any:
@@ -195,38 +219,54 @@ def _scratch(num_rows: int, num_classes: int, dtype: np.dtype[Any]) -> NDArray[A
     return np.ndarray((num_rows, num_classes), dtype, memory)
 
 
-def check_logits(logits: NDArray[Any]) -> np.dtype[Any]:
-    """Check shape and dtype of logits, not their values; the dtype of their margins."""
-    dtype = _MARGIN_DTYPE.get(logits.dtype) or _unusual_margin_dtype(logits.dtype)
-    if logits.ndim != 2:
-        raise ValueError(
-            f"logits: shape {logits.shape}, want (B, C): a row per sample, a column per class.{_binary_hint(logits)}"
+def check_logits(shape: Shape, dtype: np.dtype[Any] | str) -> np.dtype[Any]:
+    """Check shape and dtype of logits before there are values, or without looking at them.
+
+    Parameters
+    ----------
+    shape : tuple of int or None
+        Want (B, C) with C of at least 2; None is a size that is not known yet, and passes.
+    dtype : dtype, or its name
+        "bfloat16", which NumPy has not, among them.
+
+    Returns
+    -------
+    dtype
+        That of the margins: float32 for half and float32 logits, float64 for float64 ones.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Where they do not fit.
+
+    Examples
+    --------
+    >>> check_logits((None, 10), "bfloat16")
+    dtype('float32')
+    """
+    found = _MARGIN_DTYPE.get(dtype) or _MARGIN_DTYPE.get(getattr(dtype, "name", dtype))  # by name in any byte order
+    if found is None:
+        raise TypeError(
+            f"logits: dtype {dtype}, want float16, bfloat16, float32 or float64: raw outputs before the softmax"
         )
-    if logits.shape[1] < 2:
-        raise ValueError(f"logits: shape {logits.shape} has fewer than two classes.{_binary_hint(logits)}")
-    return dtype
+    if len(shape) != 2:
+        raise ValueError(
+            f"logits: shape {shape}, want (B, C): a row per sample, a column per class.{_binary_hint(shape)}"
+        )
+    if shape[1] is not None and shape[1] < 2:
+        raise ValueError(f"logits: shape {shape} has fewer than two classes.{_binary_hint(shape)}")
+    return found
 
 
 def widened(logits: ArrayLike) -> NDArray[Any]:
     """Give logits (B, C) in the dtype of their margins; not a copy where they have it."""
     given = np.asarray(logits)
-    wide: NDArray[Any] = given.astype(check_logits(given), copy=False)
+    wide: NDArray[Any] = given.astype(check_logits(given.shape, given.dtype), copy=False)
     return wide
 
 
-def _unusual_margin_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    if dtype.name == "bfloat16":  # from ml_dtypes, which JAX and TensorFlow register with NumPy
-        return _FLOAT32
-    native = _MARGIN_DTYPE.get(dtype.newbyteorder("="))
-    if native is None:
-        raise TypeError(
-            f"logits: dtype {dtype}, want float16, bfloat16, float32 or float64: raw outputs before the softmax"
-        )
-    return native
-
-
-def _binary_hint(logits: NDArray[Any]) -> str:
-    if logits.ndim == 1 or (logits.ndim == 2 and logits.shape[1] == 1):
+def _binary_hint(shape: Shape) -> str:
+    if len(shape) == 1 or (len(shape) == 2 and shape[1] == 1):
         return (
             " A binary model's single logit z is the two columns [0, z]: "
             "z = logits.reshape(-1, 1); logits = concatenate([zeros_like(z), z], axis 1)"
@@ -234,16 +274,29 @@ def _binary_hint(logits: NDArray[Any]) -> str:
     return ""
 
 
-def check_targets(targets: NDArray[Any], shape: tuple[int, ...]) -> None:
-    """Check shape and dtype of targets that go with logits of `shape`, not their values."""
-    if targets.dtype.kind not in "iu" and targets.size:
-        raise TypeError(f"targets: dtype {targets.dtype}, want integers: class indices of shape (B,)")
-    if targets.shape not in (shape[:1], (shape[0], 1)):
-        raise ValueError(f"targets: shape {targets.shape}, want ({shape[0]},) to go with logits of shape {shape}")
+def check_targets(shape: Shape, dtype: np.dtype[Any] | str, logits_shape: Shape) -> None:
+    """Check shape and dtype of targets that go with logits of a shape; as `check_logits`, without their values.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Where they are no integers of shape (B,) or (B, 1).
+
+    Examples
+    --------
+    >>> check_targets((4,), "int32", (4, 10))
+    """
+    kind = dtype.kind if isinstance(dtype, np.dtype) else dtype[:1]
+    if kind not in "iu" and 0 not in shape:
+        raise TypeError(f"targets: dtype {dtype}, want integers: class indices of shape (B,)")
+    num_rows = logits_shape[0]
+    fits = len(shape) == 1 or (len(shape) == 2 and shape[1] in (1, None))
+    if not fits or (shape[0] != num_rows and None not in (shape[0], num_rows)):
+        raise ValueError(f"targets: shape {shape}, want ({num_rows},) to go with logits of shape {logits_shape}")
 
 
 def _checked_targets(targets: NDArray[Any], shape: tuple[int, ...]) -> NDArray[np.int64]:
-    check_targets(targets, shape)
+    check_targets(targets.shape, targets.dtype, shape)
     num_rows, num_classes = shape
     targets = targets.reshape(num_rows).astype(np.int64, copy=False)
     unsigned = targets.view(np.uint64)  # a negative target becomes a huge one: one pass finds both

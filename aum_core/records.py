@@ -11,7 +11,7 @@ import numpy as np
 
 from aum_core.files.arrays import check_arrays
 from aum_core.files.tables import in_parts, write_pieces
-from aum_core.growable import GrowingArray
+from aum_core.growable import GrowableArray
 from aum_core.ids import id_order
 
 if TYPE_CHECKING:
@@ -91,11 +91,7 @@ class RecordLog(Sequence[AUMRecord]):
 
     @abstractmethod
     def append(self, rows: NDArray[np.int64], columns: Columns) -> None:
-        """Add the records of a batch: their rows in the totals, and their other columns."""
-
-    @abstractmethod
-    def pass_batch(self) -> None:
-        """Take note of a batch without samples."""
+        """Add the records of a batch, which may have none: their rows in the totals, and their other columns."""
 
     @abstractmethod
     def columns(self, positions: slice = slice(None)) -> Columns:
@@ -147,15 +143,12 @@ class RecordsInMemory(RecordLog):
 
     def __init__(self, sample_ids: SampleIds) -> None:
         self._sample_ids = sample_ids
-        self._columns = {name: GrowingArray(dtypes.partition(" ")[0]) for name, dtypes in _SCHEMA.items()}
+        self._columns = {name: GrowableArray(dtypes.partition(" ")[0]) for name, dtypes in _SCHEMA.items()}
 
     def append(self, rows: NDArray[np.int64], columns: Columns) -> None:
-        """Add the records of a batch: their rows in the totals, and their other columns."""
+        """Add the records of a batch, which may have none: their rows in the totals, and their other columns."""
         for name, column in self._columns.items():
             column.append(rows if name == "sample_id" else columns[name])
-
-    def pass_batch(self) -> None:
-        """Do nothing: batches are not told apart."""
 
     def columns(self, positions: slice | NDArray[np.intp] = slice(None)) -> Columns:
         """Columns of the records at `positions`, all of them by default."""
@@ -184,7 +177,7 @@ class RecordsInMemory(RecordLog):
         if len(rows) and not 0 <= rows.min() <= rows.max() < num_samples:
             raise ValueError("a record is of no sample of the totals")
         for name, values in arrays.items():
-            self._columns[name] = GrowingArray(values.dtype)
+            self._columns[name] = GrowableArray(values.dtype)
             self._columns[name].append(values)
 
     def _sorted_positions(self) -> NDArray[np.intp]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aum_core.growable import GrowingArray, read_only
+from aum_core.growable import GrowableArray, read_only
 from aum_core.ids import as_ids, id_list, id_order
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class SampleIndex:
     Examples
     --------
     >>> index = SampleIndex()
-    >>> index.rows(as_ids([30, 10, 30]))
+    >>> index.insert(as_ids([30, 10, 30]))
     array([0, 1, 0])
     >>> index.find(as_ids([10, 99]))
     array([ 1, -1])
@@ -62,13 +62,13 @@ class SampleIndex:
         """Rows (N,) in the order of their ids: ints before strs, each in their own order."""
         return self._rows.sorted_rows()
 
-    def rows(self, ids: NDArray[np.int64] | list[SampleId]) -> NDArray[np.int64]:
+    def insert(self, ids: NDArray[np.int64] | list[SampleId]) -> NDArray[np.int64]:
         """Rows (B,) of `ids` (in the form of `as_ids`); ids not seen before get the next rows."""
         if isinstance(self._rows, _IntRows):
             if isinstance(ids, np.ndarray):
-                return self._rows.rows(ids)
+                return self._rows.insert(ids)
             self._rows = _DictRows(id_list(self._rows.sample_ids))
-        return self._rows.rows(id_list(ids))
+        return self._rows.insert(id_list(ids))
 
     def find(self, ids: NDArray[np.int64] | list[SampleId]) -> NDArray[np.int64]:
         """Rows (B,) of `ids`, and -1 for ids not seen before."""
@@ -94,7 +94,7 @@ def row_names(
     ids = as_ids(sample_ids)
     if len(ids) != num_rows:
         raise ValueError(f"sample_ids: {len(ids)} names for {num_rows} rows, want one for each")
-    rows = SampleIndex().rows(ids)
+    rows = SampleIndex().insert(ids)
     twice = np.flatnonzero(rows != np.arange(num_rows))
     if twice.size:
         row = int(twice[0])
@@ -124,7 +124,7 @@ class _DictRows:
     def sorted_rows(self) -> NDArray[np.int64]:
         return id_order(list(self._row))
 
-    def rows(self, ids: list[SampleId]) -> NDArray[np.int64]:
+    def insert(self, ids: list[SampleId]) -> NDArray[np.int64]:
         row = self._row
         try:
             return np.fromiter(map(row.__getitem__, ids), np.int64, len(ids))
@@ -145,7 +145,7 @@ class _IntRows:
     __slots__ = ("_direct", "_ids", "_lowest", "_shift", "_table", "_top")
 
     def __init__(self) -> None:
-        self._ids = GrowingArray(np.int64)
+        self._ids = GrowableArray(np.int64)
         self._lowest, self._top = 0, 0
         self._direct, self._shift = True, np.uint64(0)
         self._table: NDArray[np.int32] = np.empty(0, np.int32)
@@ -162,7 +162,7 @@ class _IntRows:
             return self._table[self._table >= 0].astype(np.int64)
         return id_order(self._ids.values)
 
-    def rows(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    def insert(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         rows = self.find(ids)
         if not len(rows) or rows[rows.argmin()] >= 0:
             return rows

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aum_core.files.arrays import check_arrays, load_arrays, save_arrays
-from aum_core.growable import GrowingArray, read_only
+from aum_core.growable import GrowableArray, read_only
 from aum_core.ids import as_ids
 from aum_core.sample_index import SampleIndex, row_names
 
@@ -48,8 +48,8 @@ class Totals:
 
     def __init__(self) -> None:
         self._index = SampleIndex()
-        self._sums = GrowingArray(np.float64)
-        self._counts = GrowingArray(np.int64)
+        self._sums = GrowableArray(np.float64)
+        self._counts = GrowableArray(np.int64)
         self._pending_ids = np.empty(_ROOM, np.int64)
         self._pending_margins = np.empty(_ROOM, np.float64)
         self._num_pending = 0
@@ -84,12 +84,12 @@ class Totals:
         measured = np.flatnonzero(counted)
         totals = cls()
         chosen = ids[measured] if isinstance(ids, np.ndarray) else [ids[row] for row in measured.tolist()]
-        totals.set_at(totals.rows(chosen), np.asarray(sums, dtype=np.float64)[measured], counted[measured])
+        totals.set_at(totals.insert(chosen), np.asarray(sums, dtype=np.float64)[measured], counted[measured])
         totals.left_out = left_out
         return totals
 
     def __len__(self) -> int:
-        self._settle()
+        self._add_pending()
         return len(self._index)
 
     def __repr__(self) -> str:
@@ -98,19 +98,19 @@ class Totals:
     @property
     def sample_ids(self) -> NDArray[Any]:
         """Ids (N,) in first-seen order: int64, or objects (int and str) where some are not 64-bit ints."""
-        self._settle()
+        self._add_pending()
         return self._index.sample_ids
 
     @property
     def sums(self) -> NDArray[np.float64]:
         """Sum of the margins of each sample, (N,), as of now; read-only."""
-        self._settle()
+        self._add_pending()
         return read_only(self._sums.values)
 
     @property
     def counts(self) -> NDArray[np.int64]:
         """Number of measurements of each sample, (N,), as of now; read-only."""
-        self._settle()
+        self._add_pending()
         return read_only(self._counts.values)
 
     @property
@@ -165,16 +165,16 @@ class Totals:
             raise ValueError(f"margins: shape {values.shape}, want ({len(ids)},): one for each of the sample_ids")
         self.add_later(ids, values)
 
-    def rows(self, ids: NDArray[np.int64] | list[SampleId]) -> NDArray[np.int64]:
+    def insert(self, ids: NDArray[np.int64] | list[SampleId]) -> NDArray[np.int64]:
         """Rows (B,) of checked ids; ids not seen before get rows of zeros, to be added to at once."""
-        self._settle()
-        return self._rows(ids)
+        self._add_pending()
+        return self._insert(ids)
 
     def add_later(self, ids: NDArray[np.int64] | list[SampleId], margins: NDArray[Any]) -> None:
         """Add one margin for each of the checked ids, at the latest when the totals are next looked at."""
         start, end = self._num_pending, self._num_pending + len(margins)
         if end > _ROOM or not isinstance(ids, np.ndarray):
-            self._settle()
+            self._add_pending()
             start, end = 0, len(margins)
             if end > _ROOM or not isinstance(ids, np.ndarray):
                 self._add(ids, margins.astype(np.float64))
@@ -183,24 +183,43 @@ class Totals:
         self._pending_margins[start:end] = margins
         self._num_pending = end
 
-    def _settle(self) -> None:
+    def _add_pending(self) -> None:
         if self._num_pending:
             pending, self._num_pending = self._num_pending, 0
             self._add(self._pending_ids[:pending], self._pending_margins[:pending])
 
     def _add(self, ids: NDArray[np.int64] | list[SampleId], margins: NDArray[np.float64]) -> None:
-        rows = self._rows(ids)
-        with np.errstate(over="ignore", invalid="ignore"):  # sums of non-finite margins, where they propagate
-            np.add.at(self._sums.values, rows, margins)
-        np.add.at(self._counts.values, rows, 1)
+        self.add_at(self._insert(ids), margins)
 
-    def _rows(self, ids: NDArray[np.int64] | list[SampleId]) -> NDArray[np.int64]:
-        rows = self._index.rows(ids)
+    def _insert(self, ids: NDArray[np.int64] | list[SampleId]) -> NDArray[np.int64]:
+        rows = self._index.insert(ids)
         new = len(self._index) - len(self._sums)
         if new:
             self._sums.append_zeros(new)
             self._counts.append_zeros(new)
         return rows
+
+    def add_at(self, rows: NDArray[np.int64], margins: NDArray[Any]) -> None:
+        """Add one margin for each of the rows (B,), of which some may be there several times."""
+        with np.errstate(over="ignore", invalid="ignore"):  # sums of non-finite margins, where they propagate
+            np.add.at(self._sums.values, rows, margins.astype(np.float64, copy=False))
+        np.add.at(self._counts.values, rows, 1)
+
+    def add_in_turn(
+        self, rows: NDArray[np.int64], margins: NDArray[Any]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Add margins one after the other; give the count and the AUM of each sample right after its own, each (B,)."""
+        counts, sums = self.counts[rows], self.sums[rows]
+        if len(set(rows.tolist())) == len(rows):
+            counts += 1
+            sums += margins
+        else:
+            latest: dict[int, tuple[int, float]] = {}
+            for i, (row, margin) in enumerate(zip(rows.tolist(), margins.tolist(), strict=True)):
+                count, total = latest.get(row, (int(counts[i]), float(sums[i])))
+                latest[row] = counts[i], sums[i] = count + 1, total + margin
+        self.set_at(rows, sums, counts)  # of a repeated row the last stands
+        return counts, sums / counts
 
     def set_at(self, rows: NDArray[np.int64], sums: NDArray[np.float64], counts: NDArray[np.int64]) -> None:
         """Replace the sums and counts of some rows."""
@@ -209,7 +228,7 @@ class Totals:
 
     def find(self, ids: NDArray[np.int64] | list[SampleId]) -> NDArray[np.int64]:
         """Rows (B,) of checked ids, and -1 for those not seen."""
-        self._settle()
+        self._add_pending()
         return self._index.find(ids)
 
     def sorted(self) -> Totals:
@@ -226,7 +245,7 @@ class Totals:
         """
         ids, order = self.sample_ids, self._index.sorted_rows()
         totals = Totals()
-        totals.set_at(totals.rows(as_ids(ids[order])), self.sums[order], self.counts[order])
+        totals.set_at(totals.insert(as_ids(ids[order])), self.sums[order], self.counts[order])
         totals.left_out = self.left_out
         return totals
 
@@ -248,7 +267,7 @@ class Totals:
 
     def include(self, other: Totals) -> None:
         """Add the sums and counts of `other` to these; samples that only `other` has come last."""
-        rows = self.rows(as_ids(other.sample_ids))
+        rows = self.insert(as_ids(other.sample_ids))
         self._sums.values[rows] += other.sums
         self._counts.values[rows] += other.counts
         self.left_out += other.left_out
@@ -275,7 +294,7 @@ class Totals:
         check_arrays(arrays, _SCHEMA)
         totals = cls()
         ids = _ids_from_arrays(arrays)
-        totals.rows(ids)
+        totals.insert(ids)
         sums, counts, left_out = arrays["sums"], arrays["counts"], arrays["left_out"]
         if not len(totals) == len(ids) == len(sums) == len(counts):
             raise ValueError("sample ids, sums and counts do not go together")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import aum_core
-from aum_core.scores.kinds import MARGIN_OF_MEAN, SCORES
+from aum_core.scores.kinds import SCORES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -143,7 +143,7 @@ class Course:
     """The logits of a training: first the truth, then wrong labels by heart. Some samples come twice in an epoch."""
 
     size, num_classes, num_epochs, batch_size = 240, 4, 6, 32
-    scores = (*SCORES, MARGIN_OF_MEAN)
+    scores = tuple(SCORES)
 
     def __init__(self) -> None:
         generator = np.random.default_rng(3)
@@ -191,7 +191,9 @@ class Course:
         np.testing.assert_array_equal(mine.suggested[rows], theirs.suggested)
         np.testing.assert_allclose(mine.transition, theirs.transition, atol=1e-4)
         told, wanted = found.scores.describe(), expected.scores.describe()
-        assert told["belief_window"].pop("early_noise") == pytest.approx(wanted["belief_window"].pop("early_noise"))
+        assert told["averaging_window"].pop("early_noise") == pytest.approx(
+            wanted["averaging_window"].pop("early_noise")
+        )
         assert told == wanted
 
     def assert_found(self, findings: aum_core.Findings, folder: Any) -> None:

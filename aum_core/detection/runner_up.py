@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from aum_core.ids import check_rows
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from aum_core.margins import Margins
+    from aum_core.batch import Batch
 
 __all__ = ["Rivals"]
 
@@ -39,9 +39,15 @@ class Rivals:
         self._pending: list[NDArray[np.int64]] = []
         self._num_pending = 0
 
-    def see(self, ids: Any, margins: Margins) -> None:
-        """Take note of a batch; an id that is no row of the data set is an error."""
-        check_rows(ids, self._num_samples)
+    needs_other_logit, needs_logits = True, False
+
+    def check(self, batch: Batch) -> None:
+        """Make an error of an id that is no row of the data set."""
+        check_rows(batch.ids, self._num_samples)
+
+    def take(self, batch: Batch) -> None:
+        """Count the runners-up of a batch."""
+        ids, margins = np.asarray(batch.ids), batch.margins
         self.measurements += len(ids)
         beaten = margins.margin < 0
         pairs = ids[beaten] * self._num_classes + margins.other_logit[beaten]

@@ -3,47 +3,53 @@
 That window closes by itself: after its first epochs, confident learning tells which share of the labels looks wrong;
 the first epoch in which the network agrees with more labels than that leaves is the first one outside. Whether an epoch
 is inside is known when it has ended, so there are two sums: of the epochs inside, and of the epoch in progress. The
-first three are inside in any case; until they are over the second sum is that of the softmax, for the early signs.
+first three are inside in any case; until they are over the second sum is that of the softmax, for the early statistics.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from aum_core.growable import GrowingArray
+from aum_core.growable import GrowableArray, on_disk
 from aum_core.posterior.confident_learning import Beliefs
 from aum_core.posterior.early_statistics import Disagreement, EarlySigns, SpreadErrors
 from aum_core.posterior.estimate import estimate
+from aum_core.posterior.tables import write_posterior
+from aum_core.scores.needs import Needs
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
     from aum_core.growable import Allocate
     from aum_core.posterior.estimate import NoisePosterior
+    from aum_core.scores.scores import Scores
+    from aum_core.totals import Totals
 
-__all__ = ["BeliefWindow", "PosteriorModel", "add_by_row"]
+__all__ = ["AveragingWindow", "KeepPosterior", "add_by_row", "make_window"]
 
-PosteriorModel = Literal["judged", "classes"]
+KeepPosterior = bool | Literal["on_disk"]
+"""Whether to keep what the noise posterior needs, and where."""
 
 _SPREAD_EPOCHS, _FIRST_EPOCHS = 2, 3
 _ARRAYS = ("inside", "counts", "second")
+_NARROW = 24
+_OPEN_EARLY, _OPEN, _CLOSED = Needs(softmax=True, logits=True), Needs(logits=True), Needs()
 
 
-class BeliefWindow:
+class AveragingWindow:
     """Sums of logits by row over a window of epochs; 8 C bytes a sample while it is open, 4 C afterwards.
+
+    The `ClassSums` of a calculator's scores.
 
     Parameters
     ----------
-    num_classes : int
-        C.
-    model : {"judged", "classes"}
-        "judged" averages logits and heeds the early signs. "classes" averages softmaxes and takes it that errors follow
-        from the class.
     allocate : callable
         Makes the arrays: `numpy.empty`, or one that keeps them on disk.
 
@@ -56,16 +62,20 @@ class BeliefWindow:
     """
 
     # Invariant: `inside` is what was added in the epochs inside, and in the one in progress while it is an early one.
-    # `second` is the softmax of the early epochs (only "judged"), then what was added in the one in progress, and has
-    # no rows once the window has closed.
+    # `second` is the softmax of the early epochs, then what was added in the one in progress, and has no rows once the
+    # window has closed. Before the first batch C is not known, and neither has columns.
 
-    def __init__(self, num_classes: int, model: PosteriorModel, allocate: Allocate) -> None:
-        self.num_classes, self.model, self._allocate = num_classes, model, allocate
-        self.inside, self.counts, self.second = self._matrix(), GrowingArray(np.int64), self._matrix()
+    def __init__(self, allocate: Allocate = np.empty) -> None:
+        self._allocate, self._num_classes = allocate, 0
+        self.inside, self.counts, self.second = self._matrix(), GrowableArray(np.int64), self._matrix()
         self.epochs, self.is_open = 0, True
         self._highest_agreement = 0.0
         self._spread: SpreadErrors | None = None
         self._disagreement: Disagreement | None = None
+
+    def fresh(self) -> AveragingWindow:
+        """Make another one with nothing in it, whose arrays are made in the same way."""
+        return AveragingWindow(self._allocate)
 
     @property
     def is_early(self) -> bool:
@@ -73,30 +83,25 @@ class BeliefWindow:
         return self.epochs < _FIRST_EPOCHS
 
     @property
-    def needs_softmax(self) -> bool:
-        """Whether the softmax of what is added next is needed."""
-        return self.is_open and (self.model == "classes" or self.is_early)
-
-    @property
-    def needs_logits(self) -> bool:
-        """Whether the logits of what is added next are needed."""
-        return self.is_open and self.model == "judged"
+    def needs(self) -> Needs:
+        """What is needed of the next epoch: the softmax in the first ones, the logits until the window has closed."""
+        return _CLOSED if not self.is_open else _OPEN_EARLY if self.is_early else _OPEN
 
     def grow(self, num_rows: int) -> None:
         """Have rows of zeros for samples that are new."""
-        for array in (self.inside, self.counts, *((self.second,) if self._has_second else ())):
+        for array in (self.inside, self.counts, *((self.second,) if self.is_open else ())):
             array.append_zeros(num_rows - len(array))
 
-    def add(self, rows: Any, logits: NDArray[Any] | None, probabilities: NDArray[Any] | None) -> None:
+    def add(self, rows: Any, softmax: NDArray[Any] | None, logits: NDArray[Any] | None) -> None:
         """Add a batch of the epoch in progress, or its sums, (B, C): those of the two that are needed."""
-        if not self.is_open:
-            return
-        added = {"judged": logits, "classes": probabilities}[self.model]
-        if added is None or (self.needs_softmax and probabilities is None):
-            raise ValueError("logits, probabilities: None, want both for the noise posterior in its first epochs")
-        add_by_row((self.inside if self.is_early else self.second).values, rows, added)
-        if self.is_early and self.model == "judged" and probabilities is not None:
-            add_by_row(self.second.values, rows, probabilities)
+        needs = self.needs
+        if (needs.logits and logits is None) or (needs.softmax and softmax is None):
+            raise ValueError("logits, softmax: None, want what the noise posterior needs: see needs")
+        if logits is not None and needs.logits:
+            self._open(logits.shape[1])
+            add_by_row((self.inside if self.is_early else self.second).values, rows, logits)
+        if softmax is not None and needs.softmax:
+            add_by_row(self.second.values, rows, softmax)
 
     def end_epoch(self, counts: NDArray[np.int64], agreement: float, labels: NDArray[np.int64]) -> None:
         """End an epoch with its measurements by row (N,), in which the network agreed with this share of the labels."""
@@ -107,7 +112,7 @@ class BeliefWindow:
             self.epochs += 1
             self._end_early_epoch(agreement, labels)
         elif self._takes(agreement):
-            add_by_row(self.inside.values, slice(None), self.second.values)
+            self._add_second_to(self.inside.values)
             self.counts.values += counts
             self.epochs += 1
             self.second.values[:] = 0
@@ -116,7 +121,7 @@ class BeliefWindow:
 
     def _end_early_epoch(self, agreement: float, labels: NDArray[np.int64]) -> None:
         self._highest_agreement = max(self._highest_agreement, agreement)
-        if self.epochs == _SPREAD_EPOCHS and self.model == "judged":
+        if self.epochs == _SPREAD_EPOCHS:
             self._spread = SpreadErrors.of(self._early_beliefs(self.counts.values, labels))
         if self.epochs == _FIRST_EPOCHS:
             self._disagreement = Disagreement.of(self._early_beliefs(self.counts.values, labels))
@@ -125,62 +130,46 @@ class BeliefWindow:
             else:
                 self._close()
 
-    def posterior(self, counts: NDArray[np.int64], agreement: float, labels: NDArray[np.int64]) -> NoisePosterior:
-        """Estimate as if the epoch in progress, with its measurements by row, had just ended."""
-        inside, totals = self.inside.values, self.counts.values
-        if self.is_open and counts.any() and (self.is_early or self._takes(agreement)):
+    def posterior(self, scores: Scores) -> NoisePosterior:
+        """Estimate the chance that each label is wrong, as if the epoch in progress had just ended.
+
+        Raises
+        ------
+        ValueError
+            Where nothing has been measured yet.
+        """
+        if not self._num_classes:
+            raise ValueError("noise_posterior: nothing has been measured yet")
+        counts, agreement = scores.in_progress()
+        labels, inside, totals = scores.labels, self.inside.values, self.counts.values
+        if self._would_take(agreement):
             if not self.is_early:
-                inside = inside.copy()
-                add_by_row(inside, slice(None), self.second.values)
+                inside = self._add_second_to(inside.copy())
             totals = totals + counts
-        if self.model == "classes":
-            return estimate(Beliefs(inside, totals, labels))
-        return estimate(Beliefs(inside, totals, labels, of_logits=True), self._signs(totals, labels))
+        return estimate(Beliefs(inside, totals, labels, of_logits=True), self._early_statistics(totals, labels))
 
     def describe(self, agreement: float | None) -> dict[str, Any]:
-        """Tell its state as if the epoch in progress, if there is one, had just ended."""
-        inside = self.is_open and agreement is not None and (self.is_early or self._takes(agreement))
-        return {
+        """Tell its state, as ``run.json`` has it, as if the epoch in progress, if there is one, had just ended."""
+        if not self._num_classes:
+            return {}
+        inside = self._would_take(agreement)
+        window = {
             "epochs": self.epochs + inside,
             "closed": not (self.is_open and (inside or agreement is None)),
             "early_noise": None if self._disagreement is None else self._disagreement.noise,
         }
+        return {"averaging_window": window}
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing has been added yet."""
-        return not (self.epochs or self.inside.values.any() or self.second.values.any())
+    def write(self, folder: Path, totals: Totals, scores: Scores) -> dict[str, Any]:
+        """Write ``noise_posterior.csv`` and ``transition.csv``; what ``run.json`` has of them."""
+        posterior = self.posterior(scores)
+        write_posterior(folder, totals.sample_ids, scores.labels, posterior)
+        return {"noise_posterior": posterior.describe()}
 
-    def check_goes_with(self, other: BeliefWindow) -> None:
-        """Make an error of two windows of which one is in its first epochs and the other is not."""
-        if not self.is_empty and not other.is_empty and self.is_early != other.is_early:
-            raise ValueError(
-                "noise_posterior: one shard is in its first three epochs and the other is not; want "
-                "calculator.end_epoch() after every epoch in each"
-            )
-
-    def include(self, other: BeliefWindow, rows: NDArray[np.int64]) -> None:
-        """Add what another has that goes with this one, and whose rows are these.
-
-        Each has closed its window, and seen its signs, by itself.
-        """
-        if other.is_empty:
-            return
-        if self.is_empty:
-            self._take_told(other.told())
-        else:
-            sizes = int(np.count_nonzero(self.counts.values)), int(np.count_nonzero(other.counts.values))
-            self._pool_signs(other, *sizes)
-            self.epochs = max(self.epochs, other.epochs)
-            if self.is_open and not other.is_open:
-                self._close()
-        for mine, theirs in ((self.inside, other.inside), (self.counts, other.counts), (self.second, other.second)):
-            if len(mine) and len(theirs):
-                mine.values[rows] += theirs.values
-
-    def told(self) -> dict[str, Any]:
-        """What there is to tell of the window beside its arrays."""
+    def header(self) -> dict[str, Any]:
+        """Give what there is to know beside the arrays."""
         return {
+            "num_classes": self._num_classes,
             "epochs": self.epochs,
             "is_open": self.is_open,
             "highest_agreement": self._highest_agreement,
@@ -189,28 +178,35 @@ class BeliefWindow:
         }
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
-        """The arrays by name, 1-D."""
+        """Give the arrays by name, 1-D."""
         return {f"window_{name}": getattr(self, name).values.reshape(-1) for name in _ARRAYS}
 
-    def fill(self, told: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Take what `told` and `to_arrays` gave; the rows are there already."""
-        self._take_told(told)
+    def fill(self, header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Take what `header` and `to_arrays` gave; the rows are there already."""
+        self.epochs, self.is_open = header["epochs"], header["is_open"]
+        self._highest_agreement = header["highest_agreement"]
+        self._spread = None if header["spread"] is None else SpreadErrors(**header["spread"])
+        self._disagreement = None if header["disagreement"] is None else Disagreement(**header["disagreement"])
+        if not self.is_open:
+            self._close()
+        self._open(header["num_classes"])
         for name in _ARRAYS:
             getattr(self, name).fill(arrays[f"window_{name}"])
 
-    def _take_told(self, told: Mapping[str, Any]) -> None:
-        self.epochs, self.is_open = told["epochs"], told["is_open"]
-        self._highest_agreement = told["highest_agreement"]
-        self._spread = None if told["spread"] is None else SpreadErrors(**told["spread"])
-        self._disagreement = None if told["disagreement"] is None else Disagreement(**told["disagreement"])
-        self.second = self._matrix(len(self.inside) if self._has_second else 0)
+    def _add_second_to(self, inside: NDArray[Any]) -> NDArray[Any]:
+        with np.errstate(over="ignore", invalid="ignore"):  # as in `add_by_row`
+            inside += self.second.values
+        return inside
 
-    @property
-    def _has_second(self) -> bool:
-        return self.is_open and not (self.model == "classes" and self.is_early)
+    def _open(self, num_classes: int) -> None:
+        """Make the arrays of N x C numbers, once C is known."""
+        if self._num_classes == num_classes:
+            return
+        self._num_classes = num_classes
+        self.inside, self.second = (self._matrix(len(each)) for each in (self.inside, self.second))
 
-    def _matrix(self, num_rows: int = 0) -> GrowingArray:
-        matrix = GrowingArray(np.float32, self.num_classes, self._allocate)
+    def _matrix(self, num_rows: int = 0) -> GrowableArray:
+        matrix = GrowableArray(np.float32, self._num_classes, self._allocate)
         matrix.append_zeros(num_rows)
         return matrix
 
@@ -220,31 +216,48 @@ class BeliefWindow:
     def _takes(self, agreement: float) -> bool:
         return self._disagreement is None or agreement <= 1 - self._disagreement.noise
 
-    def _early_beliefs(self, counts: NDArray[np.int64], labels: NDArray[np.int64]) -> Beliefs:
-        sums = self.second if self.model == "judged" else self.inside
-        return Beliefs(sums.values, counts, labels)
+    def _would_take(self, agreement: float | None) -> bool:
+        """Whether an epoch in progress in which there is such an agreement would be inside, ended now."""
+        return self.is_open and agreement is not None and (self.is_early or self._takes(agreement))
 
-    def _signs(self, counts: NDArray[np.int64], labels: NDArray[np.int64]) -> EarlySigns:
-        """The early signs; of those that are still to come, what there is of them so far."""
+    def _early_beliefs(self, counts: NDArray[np.int64], labels: NDArray[np.int64]) -> Beliefs:
+        return Beliefs(self.second.values, counts, labels)
+
+    def _early_statistics(self, counts: NDArray[np.int64], labels: NDArray[np.int64]) -> EarlySigns:
+        """The early statistics; of those that are still to come, what there is of them so far."""
         if self._spread is not None and self._disagreement is not None:
             return EarlySigns(self._spread, self._disagreement)
         beliefs = self._early_beliefs(counts, labels)
         return EarlySigns(self._spread or SpreadErrors.of(beliefs), self._disagreement or Disagreement.of(beliefs))
 
-    def _pool_signs(self, other: BeliefWindow, size: int, other_size: int) -> None:
-        if self._spread is not None and other._spread is not None:
-            self._spread = self._spread.pooled(other._spread, size, other_size)
-        if self._disagreement is not None and other._disagreement is not None:
-            self._disagreement = self._disagreement.pooled(other._disagreement, size, other_size)
+
+def make_window(keep: KeepPosterior, save_dir: str | os.PathLike[str]) -> AveragingWindow | None:
+    """Make the window of a calculator that keeps the noise posterior: in memory, or in a file in its folder.
+
+    Raises
+    ------
+    ValueError
+        Where `keep` is neither of the three.
+    """
+    if keep not in (False, True, "on_disk"):
+        raise ValueError(f"noise_posterior: {keep!r}, want False, True or 'on_disk'")
+    if keep == "on_disk":
+        Path(save_dir).mkdir(parents=True, exist_ok=True)
+        return AveragingWindow(on_disk(save_dir))
+    return AveragingWindow() if keep else None
 
 
-def add_by_row(sums: NDArray[Any], rows: NDArray[np.int64] | slice, values: NDArray[Any]) -> None:
+def add_by_row(sums: NDArray[Any], rows: NDArray[np.int64], values: NDArray[Any]) -> None:
     """Add values (B, C) to the rows of sums (N, C); a row that is there several times gets all of them.
 
     What is too large for the sums becomes an infinity, which `Beliefs` does not take for a measurement.
     """
+    num_classes = sums.shape[1]
     with np.errstate(over="ignore", invalid="ignore"):
-        if isinstance(rows, slice) or len(set(rows.tolist())) == len(rows):
+        if num_classes < _NARROW:  # numpy.add.at is fast along one axis only
+            places = (rows[:, None] * num_classes + np.arange(num_classes)).reshape(-1)
+            np.add.at(sums.reshape(-1), places, values.astype(sums.dtype, copy=False).reshape(-1))
+        elif len(set(rows.tolist())) == len(rows):
             sums[rows] += values
         else:
             np.add.at(sums, rows, values)

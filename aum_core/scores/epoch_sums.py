@@ -1,4 +1,4 @@
-"""What a measurement is to the scores beside the AUM: a column of numbers, added up by sample over an epoch."""
+"""What one epoch brought, added up by sample: what devices hand to the calculator, and the calculator to the scores."""
 
 from __future__ import annotations
 
@@ -12,13 +12,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from aum_core.margins import Margins
-    from aum_core.scores.scores import Scores
+    from aum_core.scores.needs import Needs
 
-__all__ = ["OF_SOFTMAX", "EpochSums", "column"]
-
-OF_SOFTMAX = ("confidence", "softmax_margin", "error_norm")
-"""Columns of a measurement for which its softmax is needed."""
+__all__ = ["EpochSums"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +26,11 @@ class EpochSums:
     counts : ndarray of shape (N,), int64
         Measurements of each sample; 0 where it was not measured.
     sums : mapping of str to ndarray of shape (N,), float64
-        The columns of the measurements, added up: "margin", and what `Scores.needs` names.
+        The columns of the measurements, added up: "margin", and those of `Needs.columns`.
     labels : ndarray of shape (N,), int64
         The given labels.
     softmax, logits : ndarray of shape (N, C), optional
-        The softmax and the logits, added up; wanted where `Scores.need_softmax_sums` and `Scores.need_logits_sums`.
+        The softmax and the logits, added up; wanted where `Needs` says so, passed over where it does not.
     left_out : int
         Measurements that were left out.
     """
@@ -46,17 +42,21 @@ class EpochSums:
     logits: NDArray[Any] | None = None
     left_out: int = 0
 
-    def check(self, scores: Scores | None) -> None:
-        """Make an error of what is missing for these scores, does not go together, or cannot be."""
+    def check(self, needs: Needs) -> None:
+        """Make an error of what is missing, does not go together, or cannot be.
+
+        Raises
+        ------
+        ValueError
+        """
         self._check_rows()
         shape = self.counts.shape
-        for name in ("margin", *(() if scores is None else scores.needs)):
+        for name in ("margin", *needs.columns):
             if name not in self.sums or self.sums[name].shape != shape:
                 found = "none" if name not in self.sums else f"shape {self.sums[name].shape}"
                 raise ValueError(f"epoch: {found} for the column {name!r}, want {shape}, as the counts")
-        if scores is not None:
-            self._check_matrix("softmax", self.softmax, needed=scores.need_softmax_sums)
-            self._check_matrix("logits", self.logits, needed=scores.need_logits_sums)
+        self._check_matrix("softmax", self.softmax, needed=needs.softmax)
+        self._check_matrix("logits", self.logits, needed=needs.logits)
         if self.softmax is not None and self.logits is not None and self.softmax.shape != self.logits.shape:
             raise ValueError(f"epoch: softmax of {self.softmax.shape[1]} classes and logits of {self.logits.shape[1]}")
         self._check_labels()
@@ -97,38 +97,3 @@ class EpochSums:
         sums = {name: column[rows] for name, column in self.sums.items()}
         softmax, logits = (None if each is None else each[rows] for each in (self.softmax, self.logits))
         return rows, EpochSums(self.counts[rows], sums, self.labels[rows], softmax, logits, self.left_out)
-
-
-def column(
-    name: str, margins: Margins, targets: NDArray[np.int64], probabilities: NDArray[Any] | None
-) -> NDArray[np.float64]:
-    """Give a column (B,) of a batch.
-
-    Parameters
-    ----------
-    name : str
-        margin; correct (1 where the label has the largest logit); confidence (the softmax of the label); softmax_margin
-        (that minus the largest other); error_norm (how far the softmax is from the one-hot label, as a 2-norm).
-    margins : Margins of shape (B,)
-        With their `other_logit`.
-    targets : ndarray of shape (B,)
-    probabilities : ndarray of shape (B, C), or None
-        The softmax; wanted for all of `OF_SOFTMAX`.
-    """
-    if name == "margin":
-        own: NDArray[np.float64] = margins.margin.astype(np.float64)
-        return own
-    if name == "correct":
-        # of tied logits the lowest class is the answer
-        right: NDArray[np.bool_] = (margins.margin > 0) | ((margins.margin == 0) & (targets < margins.other_logit))
-        return right.astype(np.float64)
-    if probabilities is None:
-        raise ValueError(f"probabilities: None, want the softmax of the batch for {name}")
-    places = np.arange(len(targets))
-    own = probabilities[places, targets].astype(np.float64)
-    if name == "softmax_margin":
-        own -= probabilities[places, margins.other_logit]
-    elif name == "error_norm":  # distance to the one-hot label
-        squares = np.einsum("bc,bc->b", probabilities, probabilities, dtype=np.float64)
-        own = np.sqrt(np.maximum(squares - own**2 + (1 - own) ** 2, 0.0))
-    return own

@@ -44,7 +44,7 @@ class Score(Protocol):
 
     @property
     def needs(self) -> str:
-        """The column of a measurement: margin, correct, confidence, softmax_margin or error_norm."""
+        """The column of a measurement: "margin", or one of `aum_core.scores.needs.columns`."""
 
     @property
     def keeps(self) -> tuple[str, ...]:
@@ -173,9 +173,6 @@ class _Bounded:
         return _over_epochs(kept[self.name], kept["epochs"])
 
 
-MARGIN_OF_MEAN = "margin_of_mean_softmax"
-"""Needs the softmax of all classes, N x C numbers; the others need a handful for each sample."""
-
 SCORES: dict[str, Score] = {
     each.name: each
     for each in (
@@ -186,7 +183,6 @@ SCORES: dict[str, Score] = {
         _Mean("correctness", "correct"),
         _EarlyMean("el2n", "error_norm"),  # Paul et al. 2021, arXiv 2107.07075
         _Forgetting(),  # Toneva et al. 2019, arXiv 1812.05159
-        _Mean("softmax_margin", "softmax_margin"),
     )
 }
 
@@ -199,7 +195,7 @@ def check_names(names: object) -> tuple[str, ...]:
     >>> check_names(["confidence", "forgetting"])
     ('confidence', 'forgetting')
     """
-    known = (*SCORES, MARGIN_OF_MEAN)
+    known = tuple(SCORES)
     if isinstance(names, str) or not hasattr(names, "__iter__"):
         raise TypeError(f"scores: {names!r}, want a list of names, such as [{known[0]!r}]")
     chosen = tuple(names)

@@ -4,88 +4,129 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 
-from aum_core.growable import GrowingArray, on_disk
-from aum_core.margins import compute_margins
-from aum_core.posterior.averaging_window import BeliefWindow, add_by_row
-from aum_core.scores.epoch_sums import OF_SOFTMAX, column
-from aum_core.scores.kinds import MARGIN_OF_MEAN, SCORES, Epoch, check_names
-from aum_core.scores.softmax import softmax
+from aum_core.files.tables import ranked, write_table
+from aum_core.growable import GrowableArray
+from aum_core.ids import id_list
+from aum_core.scores.kinds import SCORES, check_names
+from aum_core.scores.needs import Needs, columns
+from aum_core.scores.running_epoch import RunningEpoch
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from aum_core.growable import Allocate
-    from aum_core.margins import Margins
-    from aum_core.posterior.averaging_window import PosteriorModel
-    from aum_core.posterior.estimate import NoisePosterior
+    from aum_core.batch import Batch
+    from aum_core.ids import SampleId
     from aum_core.scores.epoch_sums import EpochSums
+    from aum_core.scores.kinds import Epoch
+    from aum_core.totals import Totals
 
-__all__ = ["KeepPosterior", "Scores", "make_scores"]
-
-KeepPosterior = bool | Literal["on_disk"]
-"""Whether to keep what the noise posterior needs, and where."""
+__all__ = ["ClassSums", "Scores"]
 
 _SEEN_BEFORE = 0.75
-_ROWS = 4096
+
+
+class ClassSums(Protocol):
+    """Who takes the softmax and the logits of all classes, added up by row: the noise posterior."""
+
+    @property
+    def needs(self) -> Needs:
+        """What is needed of the next batch."""
+        ...
+
+    def fresh(self) -> Self:
+        """Make another one of the same kind, with nothing in it."""
+        ...
+
+    def grow(self, num_rows: int) -> None:
+        """Have rows of zeros for samples that are new."""
+        ...
+
+    def add(self, rows: Any, softmax: NDArray[Any] | None, logits: NDArray[Any] | None) -> None:
+        """Add a batch, or the sums of an epoch, (B, C): those of the two that are needed."""
+        ...
+
+    def end_epoch(self, counts: NDArray[np.int64], agreement: float, labels: NDArray[np.int64]) -> None:
+        """End an epoch with its measurements by row (N,), in which the network agreed with this share of the labels."""
+        ...
+
+    def posterior(self, scores: Scores) -> Any:
+        """Estimate from what was added up, and the epoch in progress of the scores that it belongs to."""
+        ...
+
+    def describe(self, agreement: float | None) -> dict[str, Any]:
+        """Tell its state, as ``run.json`` has it, as if the epoch in progress, if there is one, had just ended."""
+        ...
+
+    def write(self, folder: Path, totals: Totals, scores: Scores) -> dict[str, Any]:
+        """Write its files; what ``run.json`` has of them."""
+        ...
+
+    def header(self) -> dict[str, Any]:
+        """Give what there is to know beside the arrays."""
+        ...
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """Give the arrays by name, 1-D."""
+        ...
+
+    def fill(self, header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Take what `header` and `to_arrays` gave; the rows are there already."""
+        ...
 
 
 class Scores(Mapping[str, "NDArray[np.float64]"]):
     """Scores by name, each (N,) by row of the totals; an epoch in progress counts as if it had just ended.
 
-    What an epoch is: `end_epoch` tells where one ends. Without it, one ends where three quarters of a batch have been
-    measured in it already, which is right wherever each epoch goes through the samples once. Where a sampler draws
-    samples with replacement, or each of several processes sees other samples in each epoch, only `end_epoch` can tell.
+    An observer of a calculator. What an epoch is: `end_epoch` tells where one ends. Without it, one ends where three
+    quarters of a batch have been measured in it already, which is right wherever each epoch goes through the samples
+    once. Where a sampler draws samples with replacement, or each of several processes sees other samples in each epoch,
+    only `end_epoch` can tell.
 
     Parameters
     ----------
     names : iterable of str
-        Of `kinds.SCORES`, or "margin_of_mean_softmax".
-    noise_posterior : {"judged", "classes"}, optional
-        The model of the noise posterior, where what `noise_posterior` needs is to be kept: see `BeliefWindow`.
-    allocate : callable
-        Makes arrays of N x C numbers: `numpy.empty`, or one that keeps them on disk.
+        Of `aum_core.scores.kinds.SCORES`.
+    class_sums : ClassSums, optional
+        Gets what is added up of all classes, and each epoch as it ends.
 
     Examples
     --------
-    >>> from aum_core import compute_margins
+    >>> from aum_core import Batch, compute_margins
     >>> scores, logits = Scores(["correctness"]), np.array([[2.0, 0.5], [1.0, 3.0]])
-    >>> scores.measure(np.array([0, 1]), compute_margins(logits, [0, 0]), np.array([0, 0]), logits)
+    >>> batch = Batch(np.array([7, 4]), compute_margins(logits, [0, 0]))
+    >>> batch.rows = np.array([0, 1])
+    >>> scores.take(batch)
     >>> scores["correctness"]
     array([1., 0.])
     """
 
-    def __init__(
-        self, names: Iterable[str] = (), *, noise_posterior: PosteriorModel | None = None, allocate: Allocate = np.empty
-    ) -> None:
+    def __init__(self, names: Iterable[str] = (), class_sums: ClassSums | None = None) -> None:
         self.names = check_names(names)
-        self._model, self._allocate = noise_posterior, allocate
-        self._kinds = [SCORES[name] for name in self.names if name in SCORES]
-        needs = {kind.needs for kind in self._kinds} | ({"correct"} if self.keeps_posterior else set())
-        self._epoch_counts = GrowingArray(np.int64)
-        self._epoch_sums = {name: GrowingArray(np.float64) for name in sorted(needs)}
+        self.class_sums = class_sums
+        self._kinds = [SCORES[name] for name in self.names]
+        needed = {kind.needs for kind in self._kinds} | ({"correct"} if class_sums is not None else set())
+        self._columns = tuple(sorted(needed - {"margin"}))
+        self._epoch = RunningEpoch(sorted(needed))
         kept = ["epochs", *(name for kind in self._kinds for name in kind.keeps)]
-        self._kept = {name: GrowingArray(np.float64) for name in kept}
-        self._labels = GrowingArray(np.int32)
-        self._softmax: GrowingArray | None = None
-        self._window: BeliefWindow | None = None
+        self._kept = {name: GrowableArray(np.float64) for name in kept}
+        self._labels = GrowableArray(np.int32)
         self._num_classes: int | None = None
+        self.needs = self._needs_now()
+        """What of the next measurements is added up."""
 
     def __getitem__(self, name: str) -> NDArray[np.float64]:
         if name not in self.names:
             raise KeyError(name)
-        if name == MARGIN_OF_MEAN:
-            return self._margin_of_mean()
         kind = SCORES[name]
         kept = {each: self._kept[each].values.copy() for each in ("epochs", *kind.keeps)}
-        epoch = self._epoch_in_progress()
+        epoch = self._epoch.means()
         if len(epoch.rows):
             kind.take(kept, epoch)
             kept["epochs"][epoch.rows] += 1
@@ -108,76 +149,67 @@ class Scores(Mapping[str, "NDArray[np.float64]"]):
         return self._labels.values.astype(np.int64)
 
     @property
-    def posterior_model(self) -> PosteriorModel | None:
-        """The model of the noise posterior; None where it is not kept."""
-        return self._model
+    def needs_other_logit(self) -> bool:
+        """Whether the runner-up class is looked at."""
+        return "correct" in self._columns
 
     @property
-    def keeps_posterior(self) -> bool:
-        """Whether `noise_posterior` can be asked for."""
-        return self._model is not None
+    def needs_logits(self) -> bool:
+        """Whether the logits of the next batch are looked at; the epoch may end with it, and the next need fewer."""
+        return self.needs.uses_softmax or self.needs.logits
 
-    @property
-    def need_softmax(self) -> bool:
-        """Whether the softmax of the next batch is needed; for the noise posterior in its first epochs only."""
-        return self.need_softmax_sums or any(name in OF_SOFTMAX for name in self._epoch_sums)
+    def check(self, batch: Batch) -> None:
+        """Make an error of a sample with another label than before, and of another number of classes."""
+        self._check_classes(None if batch.logits is None else batch.logits.shape[1])
+        self.check_labels(batch.ids, batch.rows, batch.margins.target_logit)
 
-    @property
-    def need_softmax_sums(self) -> bool:
-        """Whether all C probabilities of the next epoch are needed, added up by row."""
-        if MARGIN_OF_MEAN in self.names:
-            return True
-        return self.keeps_posterior and (self._window is None or self._window.needs_softmax)
-
-    @property
-    def need_logits_sums(self) -> bool:
-        """Whether all C logits of the next epoch are needed, added up by row, until the window has closed."""
-        if self._window is None:
-            return self._model == "judged"
-        return self._window.needs_logits
-
-    def check(self, rows: NDArray[np.int64], targets: NDArray[np.int64], num_classes: int | None) -> int | None:
-        """Find what does not fit, before anything is changed: the place in the batch of a sample with a new label.
+    def check_labels(self, ids: Any, rows: NDArray[np.int64], labels: NDArray[np.int64]) -> None:
+        """Make an error of a sample that comes with another label than before, or with two at once.
 
         Parameters
         ----------
+        ids : ndarray or list of B sample ids
         rows : ndarray of shape (B,)
             -1 for samples that are new.
-        targets : ndarray of shape (B,)
-        num_classes : int, optional
+        labels : ndarray of shape (B,)
 
         Raises
         ------
         ValueError
-            Where the number of classes has changed.
         """
-        if None not in (self._num_classes, num_classes) and self._num_classes != num_classes:
-            raise ValueError(
-                f"logits: {num_classes} classes, and {self._num_classes} before; want the same number in all batches"
-            )
-        before, known = np.full(len(rows), -1), rows >= 0
-        before[known] = self._labels.values[rows[known]]
-        changed = np.flatnonzero((before >= 0) & (before != targets))
-        return int(changed[0]) if changed.size else None
+        if not len(rows):
+            return
+        some_are_new = rows[rows.argmin()] < 0
+        if self.num_rows:
+            before = self._labels.values[rows]  # of new samples that of another one, passed over
+            changed = (before != labels) & (rows >= 0) if some_are_new else before != labels
+            place = int(changed.argmax())
+            if changed[place]:
+                raise _other_label(id_list(ids)[place], labels[place], before[place])
+        if some_are_new:
+            _check_new(id_list(ids), labels)
 
-    def measure(
-        self,
-        rows: NDArray[np.int64],
-        margins: Margins,
-        targets: NDArray[np.int64],
-        logits: NDArray[Any] | None,
-    ) -> None:
-        """Take a batch of checked measurements, (B,) each; logits (B, C) where they or their softmax are needed."""
-        self.grow(int(rows.max(initial=-1)) + 1)
-        if self._is_new_epoch(rows):
+    def check_epoch(self, ids: Any, rows: NDArray[np.int64], epoch: EpochSums) -> None:
+        """Make an error of a label (M,) or a number of classes that is another than before; `rows` as in `check_labels`."""
+        self._check_classes(epoch.num_classes)
+        self.check_labels(ids, rows, epoch.labels)
+
+    def take(self, batch: Batch) -> None:
+        """Take a batch of checked measurements."""
+        rows = batch.rows
+        if not len(rows):
+            return
+        self.grow(int(rows[rows.argmax()]) + 1)
+        if self._epoch.share_seen(rows) >= _SEEN_BEFORE:
             self.end_epoch()
-        probabilities = softmax(logits) if logits is not None and self.need_softmax else None
-        self._labels.values[rows] = targets
-        np.add.at(self._epoch_counts.values, rows, 1)
-        for name, sums in self._epoch_sums.items():
-            np.add.at(sums.values, rows, column(name, margins, targets, probabilities))
-        if logits is not None:
-            self._add_matrices(rows, logits, probabilities)
+        if batch.logits is not None:
+            self._num_classes = batch.logits.shape[1]
+        self._labels.values[rows] = batch.margins.target_logit
+        softmax = batch.softmax() if self.needs.uses_softmax else None
+        measured = columns(np, self.needs.columns, batch.margins, softmax)
+        self._epoch.add(rows, {"margin": batch.margins.margin, **measured})
+        if self.class_sums is not None and self.needs.has_matrices:
+            self.class_sums.add(rows, softmax, batch.logits)
 
     def add_epoch(self, rows: NDArray[np.int64], epoch: EpochSums) -> None:
         """Take the sums of a whole epoch that were added up elsewhere, and end it.
@@ -191,225 +223,139 @@ class Scores(Mapping[str, "NDArray[np.float64]"]):
         """
         self.grow(int(rows.max(initial=-1)) + 1)
         self.end_epoch()
+        self._num_classes = epoch.num_classes or self._num_classes
         self._labels.values[rows] = epoch.labels
-        self._epoch_counts.values[rows] = epoch.counts
-        for name, sums in self._epoch_sums.items():
-            sums.values[rows] = epoch.sums[name]
-        if epoch.softmax is not None or epoch.logits is not None:
-            self._add_matrices(rows, epoch.logits, epoch.softmax)
+        self._epoch.put(rows, epoch.counts, epoch.sums)
+        if self.class_sums is not None and self.needs.has_matrices:
+            self.class_sums.add(rows, epoch.softmax, epoch.logits)
         self.end_epoch()
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """The columns of a measurement that are added up."""
-        return tuple(self._epoch_sums)
 
     def end_epoch(self) -> None:
         """Say that an epoch has ended: the next measurement is of another one."""
-        epoch = self._epoch_in_progress()
+        epoch = self._epoch.means()
         if not len(epoch.rows):
             return
-        if self._window is not None:
-            self._window.end_epoch(self._epoch_counts.values, _agreement(epoch), self._labels.values)
+        if self.class_sums is not None:
+            self.class_sums.end_epoch(self._epoch.counts, _agreement(epoch), self._labels.values)
         kept = {name: array.values for name, array in self._kept.items()}
         for kind in self._kinds:
             kind.take(kept, epoch)
         kept["epochs"][epoch.rows] += 1
-        for sums in (self._epoch_counts, *self._epoch_sums.values()):
-            sums.values[:] = 0
+        self._epoch.clear()
+        self.needs = self._needs_now()
 
-    def noise_posterior(self) -> NoisePosterior:
-        """Estimate the chance that each label is wrong; see `aum_core.noise_posterior`.
+    def noise_posterior(self) -> Any:
+        """Estimate the chance that each label is wrong, a `NoisePosterior`; an epoch in progress counts as ended.
 
         Raises
         ------
         ValueError
             Where it was not asked for, or nothing has been measured.
         """
-        if not self.keeps_posterior:
+        if self.class_sums is None:
             raise ValueError("noise_posterior: not kept, want noise_posterior=True where the calculator is made")
-        if self._window is None:
-            raise ValueError("noise_posterior: nothing has been measured yet")
-        epoch = self._epoch_in_progress()
-        agreement = _agreement(epoch) if len(epoch.rows) else 0.0
-        return self._window.posterior(self._epoch_counts.values, agreement, self._labels.values)
+        return self.class_sums.posterior(self)
+
+    def in_progress(self) -> tuple[NDArray[np.int64], float | None]:
+        """Measurements by row (N,) of the epoch in progress, and the share of labels agreed with, if there are any."""
+        epoch = self._epoch.means()
+        return self._epoch.counts, _agreement(epoch) if len(epoch.rows) else None
 
     def describe(self) -> dict[str, Any]:
         """Tell what is kept, as ``run.json`` has it; an epoch in progress counts."""
-        epoch = self._epoch_in_progress()
-        epochs = self._kept["epochs"].values.copy()
-        epochs[epoch.rows] += 1
-        told: dict[str, Any] = {"names": list(self.names), "epochs": int(epochs.max(initial=0))}
-        if self._window is not None:
-            told["belief_window"] = self._window.describe(_agreement(epoch) if len(epoch.rows) else None)
-        return told
+        epochs = self._kept["epochs"].values + (self._epoch.counts > 0)
+        described = {"names": list(self.names), "epochs": int(epochs.max(initial=0))}
+        return described if self.class_sums is None else described | self.class_sums.describe(self.in_progress()[1])
+
+    def write(self, folder: Path, totals: Totals) -> dict[str, Any]:
+        """Write ``scores.csv``, and the files of the noise posterior where it is kept; what ``run.json`` has of them."""
+        described = self.describe()
+        if self.names:
+            table = {"sample_id": totals.sample_ids, "aum": totals.aums, **self}
+            write_table(folder / "scores.csv", table, ranked(totals.aums))
+        if self.class_sums is not None and len(totals):
+            described |= self.class_sums.write(folder, totals, self)
+        return described
 
     def grow(self, num_rows: int) -> None:
         """Have rows of zeros for samples that are new."""
         new = num_rows - self.num_rows
         if new <= 0:
             return
-        for each in self._columns():
-            each.append_zeros(new)
+        for array in self._kept.values():
+            array.append_zeros(new)
+        self._epoch.grow(new)
         self._labels.append(np.full(new, -1, np.int32))
-        if self._softmax is not None:
-            self._softmax.append_zeros(new)
-        if self._window is not None:
-            self._window.grow(num_rows)
-
-    def include(self, other: Scores, rows: NDArray[np.int64]) -> None:
-        """Add what another has measured, whose rows are these; it stays as it is.
-
-        Epochs in progress become one. What was measured of a sample in both adds up; which of two epochs came first
-        is not known, so forgetting from one to the other is not seen. Of the noise posterior each has closed its window
-        by itself.
-
-        Parameters
-        ----------
-        other : Scores
-            With the same scores.
-        rows : ndarray of shape (N of other,)
-            All different.
-
-        Raises
-        ------
-        ValueError
-            Where the two do not go together; these are then as before.
-        """
-        self._check_same_kind(other)
-        self.grow(int(rows.max(initial=-1)) + 1)
-        mine, theirs = self._labels.values[rows], other._labels.values
-        changed = np.flatnonzero((mine >= 0) & (theirs >= 0) & (mine != theirs))
-        if changed.size:
-            raise ValueError(f"scores: row {rows[changed[0]]} has different labels in the two, want the same data set")
-        if self._window is not None and other._window is not None:
-            self._window.check_goes_with(other._window)
-        for sums, added in zip(self._columns(), other._columns(), strict=True):
-            sums.values[rows] += added.values
-        self._labels.values[rows] = np.maximum(mine, theirs)
-        if other._num_classes is not None:
-            self._open(other._num_classes)
-        if self._softmax is not None and other._softmax is not None:
-            self._softmax.values[rows] += other._softmax.values
-        if self._window is not None and other._window is not None:
-            self._window.include(other._window, rows)
+        if self.class_sums is not None:
+            self.class_sums.grow(num_rows)
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Give the whole state as 1-D arrays by name."""
-        window = self._window
-        told = {
-            "names": self.names,
-            "noise_posterior": self._model,
-            "num_classes": self._num_classes,
-            "window": None if window is None else window.told(),
-        }
-        arrays = {"told": np.frombuffer(json.dumps(told).encode(), np.uint8), "labels": self._labels.values}
-        arrays |= {f"column{place}": each.values for place, each in enumerate(self._columns())}
-        if self._softmax is not None:
-            arrays["softmax"] = self._softmax.values.reshape(-1)
-        return arrays if window is None else arrays | window.to_arrays()
+        header: dict[str, Any] = {"names": self.names, "num_classes": self._num_classes}
+        arrays = {"labels": self._labels.values}
+        arrays |= {f"column{place}": each.values for place, each in enumerate(self._arrays())}
+        if self.class_sums is not None:
+            header["class_sums"] = self.class_sums.header()
+            arrays |= self.class_sums.to_arrays()
+        return {"header": np.frombuffer(json.dumps(header).encode(), np.uint8), **arrays}
 
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], allocate: Allocate = np.empty) -> Scores:
-        """Make scores of what `to_arrays` gave, to the same bits.
+    def from_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> Scores:
+        """Make scores of this kind of what `to_arrays` gave, to the same bits; these stay as they are.
 
         Raises
         ------
         ValueError
-            Where the arrays contradict each other.
+            Where the arrays contradict each other, or are of other scores.
         """
+        scores = Scores(self.names, None if self.class_sums is None else self.class_sums.fresh())
         try:
-            told = json.loads(arrays["told"].tobytes())
-            scores = cls(told["names"], noise_posterior=told["noise_posterior"], allocate=allocate)
+            header = json.loads(arrays["header"].tobytes())
+            found, wanted = (header["names"], "class_sums" in header), (list(self.names), self.class_sums is not None)
+            if found != wanted:
+                raise ValueError(f"names and noise posterior are {found} and {wanted}, want the same in both")
+            scores._num_classes = header["num_classes"]
             scores.grow(len(arrays["labels"]))
             scores._labels.fill(arrays["labels"])
-            for place, each in enumerate(scores._columns()):
+            for place, each in enumerate(scores._arrays()):
                 each.fill(arrays[f"column{place}"])
-            if told["num_classes"] is not None:
-                scores._open(told["num_classes"])
-            if scores._softmax is not None:
-                scores._softmax.fill(arrays["softmax"])
-            if scores._window is not None:
-                scores._window.fill(told["window"], arrays)
+            if scores.class_sums is not None:
+                scores.class_sums.fill(header["class_sums"], arrays)
+                scores.needs = scores._needs_now()
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"scores: their arrays contradict each other ({error})") from error
+            raise ValueError(f"scores: their arrays contradict each other or what was asked for ({error})") from error
         return scores
 
-    def taken_from(self, arrays: Mapping[str, NDArray[Any]]) -> Scores:
-        """Scores of the same kind as these, with the state in `arrays`; these stay as they are."""
-        taken = Scores.from_arrays(arrays, self._allocate)
-        self._check_same_kind(taken)
-        return taken
+    def _check_classes(self, num_classes: int | None) -> None:
+        if None not in (self._num_classes, num_classes) and self._num_classes != num_classes:
+            raise ValueError(
+                f"logits: {num_classes} classes, and {self._num_classes} before; want the same number in all batches"
+            )
 
-    def _columns(self) -> list[GrowingArray]:
+    def _needs_now(self) -> Needs:
+        of_classes = Needs() if self.class_sums is None else self.class_sums.needs
+        return Needs(self._columns, of_classes.softmax, of_classes.logits)
+
+    def _arrays(self) -> list[GrowableArray]:
         """All columns (N,) that add up, in a fixed order."""
-        return [self._epoch_counts, *self._epoch_sums.values(), *self._kept.values()]
-
-    def _check_same_kind(self, other: Scores) -> None:
-        for what, mine, theirs in (
-            ("names", self.names, other.names),
-            ("noise_posterior", self._model, other._model),
-            ("classes", self._num_classes or other._num_classes, other._num_classes or self._num_classes),
-        ):
-            if mine != theirs:
-                raise ValueError(f"scores: {what} {mine} and {theirs}, want the same in both")
-
-    def _open(self, num_classes: int) -> None:
-        """Make the arrays of N x C numbers, once C is known."""
-        if self._num_classes is not None:
-            return
-        self._num_classes = num_classes
-        if MARGIN_OF_MEAN in self.names:
-            self._softmax = GrowingArray(np.float32, num_classes, self._allocate)
-            self._softmax.append_zeros(self.num_rows)
-        if self._model is not None:
-            self._window = BeliefWindow(num_classes, self._model, self._allocate)
-            self._window.grow(self.num_rows)
-
-    def _add_matrices(self, rows: Any, logits: NDArray[Any] | None, probabilities: NDArray[Any] | None) -> None:
-        self._open((logits if probabilities is None else probabilities).shape[1])  # type: ignore[union-attr] # one is there
-        if self._softmax is not None and probabilities is not None:
-            add_by_row(self._softmax.values, rows, probabilities)
-        if self._window is not None:
-            self._window.add(rows, logits, probabilities)
-
-    def _is_new_epoch(self, rows: NDArray[np.int64]) -> bool:
-        seen = int(np.count_nonzero(self._epoch_counts.values[rows]))
-        return seen > 0 and seen >= _SEEN_BEFORE * len(rows)
-
-    def _epoch_in_progress(self) -> Epoch:
-        counts = self._epoch_counts.values
-        rows = np.flatnonzero(counts)
-        return Epoch(rows, {name: sums.values[rows] / counts[rows] for name, sums in self._epoch_sums.items()})
-
-    def _margin_of_mean(self) -> NDArray[np.float64]:
-        margins = np.full(self.num_rows, np.nan)
-        if self._softmax is None:
-            return margins
-        sums, labels = self._softmax.values, self._labels.values
-        for start in range(0, self.num_rows, _ROWS):
-            rows = start + np.flatnonzero(labels[start : start + _ROWS] >= 0)
-            block = sums[rows].astype(np.float64)
-            block /= block.sum(axis=1, keepdims=True)  # each softmax has added 1
-            margins[rows] = compute_margins(block, labels[rows]).margin
-        return margins
-
-
-def make_scores(
-    names: Iterable[str], keep: KeepPosterior, model: PosteriorModel, save_dir: str | os.PathLike[str]
-) -> Scores | None:
-    """Make what a calculator was asked to keep beside the AUM; None where that is nothing."""
-    if keep not in (False, True, "on_disk"):
-        raise ValueError(f"noise_posterior: {keep!r}, want False, True or 'on_disk'")
-    if model not in ("judged", "classes"):
-        raise ValueError(f"posterior_model: {model!r}, want 'judged' or 'classes'")
-    if keep == "on_disk":
-        Path(save_dir).mkdir(parents=True, exist_ok=True)
-        return Scores(names, noise_posterior=model, allocate=on_disk(save_dir))
-    scores = Scores(names, noise_posterior=model if keep else None)
-    return scores if scores or keep else None
+        return [*self._epoch.arrays, *self._kept.values()]
 
 
 def _agreement(epoch: Epoch) -> float:
     """The share of the labels that the network agreed with."""
-    return float(epoch.means["correct"].mean())
+    return float(epoch.means["correct"].mean()) if "correct" in epoch.means else float("nan")
+
+
+def _check_new(ids: list[SampleId], labels: NDArray[np.int64]) -> None:
+    """Make an error of a new sample that is in a batch twice, with two labels."""
+    if len(set(ids)) == len(ids):
+        return
+    first: dict[SampleId, int] = {}
+    for sample_id, label in zip(ids, labels.tolist(), strict=True):
+        if first.setdefault(sample_id, label) != label:
+            raise _other_label(sample_id, label, first[sample_id])
+
+
+def _other_label(sample_id: SampleId, label: int, before: int) -> ValueError:
+    return ValueError(
+        f"targets: sample {sample_id!r} has target {label}, and {before} before; scores go with one label"
+    )

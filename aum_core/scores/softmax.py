@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 __all__ = ["softmax"]
 
+_NARROW = 32
+
 
 def softmax(logits: ArrayLike) -> NDArray[Any]:
     """Give the softmax of each row.
@@ -35,8 +37,15 @@ def softmax(logits: ArrayLike) -> NDArray[Any]:
            [0. , 1. ]])
     """
     wide = widened(logits)
+    if wide.shape[1] < _NARROW:  # along a short axis NumPy is slow: three times as fast with the classes in rows
+        return _softmax(np.array(wide.T, order="C"), axis=0).T
+    return _softmax(wide.copy(), axis=1)
+
+
+def _softmax(logits: NDArray[Any], axis: int) -> NDArray[Any]:
+    """Overwrite logits with their softmax."""
     with np.errstate(invalid="ignore", over="ignore"):  # inf - inf, of rows that will be left out
-        raised: NDArray[Any] = wide - wide.max(axis=1, keepdims=True)
-    np.exp(raised, out=raised)
-    raised /= raised.sum(axis=1, keepdims=True)
-    return raised
+        logits -= logits.max(axis=axis, keepdims=True)
+    np.exp(logits, out=logits)
+    logits /= logits.sum(axis=axis, keepdims=True)
+    return logits

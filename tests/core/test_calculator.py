@@ -1,5 +1,6 @@
 import csv
 import json
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 import aum_core
 from aum_core import Margins, Totals, compute_margins
+from aum_core.margins import MARGIN_FIELDS
 
 LOGITS = [[2.0, 0.5, -1.0], [0.0, 3.0, 1.0], [1.0, 1.0, 4.0]]
 
@@ -327,6 +329,7 @@ def test_files_of_a_run(framework, batch, tmp_path):
     assert (tmp_path / "run/aum_values.csv").read_text() == "sample_id,aum\nc,3.0\na,1.5\nb,-2.0\n"
     assert_same_totals(Totals.load(tmp_path / "run/totals.npz"), calculator.totals)
     assert json.loads((tmp_path / "run/run.json").read_text()) == {
+        "format": 1,
         "aum_version": aum_core.__version__,
         "framework": framework.name,
         "samples": 3,
@@ -390,82 +393,92 @@ def test_mixed_float_types_in_one_run_keep_every_bit(framework, tmp_path):
 
 @pytest.mark.parametrize("num_classes", [5, 700])
 def test_an_observer_is_told_which_class_was_the_largest_other(framework, tmp_path, num_classes):
-    class Notes:
-        seen = ()
-
-        def see(self, ids, margins):
-            self.seen += tuple(margins.other_logit.tolist())
-
     notes, calculator = Notes(), framework.AUMCalculator(tmp_path)
     calculator.observe(notes)
     batches = list(random_stream(num_classes=num_classes))
     for logits, targets, ids in batches:
         calculator.accumulate(framework.array(logits), framework.array(targets), ids)
-    assert notes.seen == tuple(
-        np.concatenate([compute_margins(logits, targets).other_logit for logits, targets, _ in batches])
-    )
+    seen = np.concatenate([each.margins.other_logit for each in notes.batches])
+    assert seen.tolist() == [
+        other for logits, targets, _ in batches for other in compute_margins(logits, targets).other_logit
+    ]
 
 
-def test_an_observer_that_refuses_a_batch_leaves_everything_as_it_was(framework, batch, tmp_path):
-    class Refuses:
-        def see(self, ids, margins):
-            raise ValueError("not this one")
+class Notes:
+    """An observer that keeps every batch, and may refuse one."""
 
-    calculator = framework.AUMCalculator(tmp_path)
-    calculator.observe(Refuses())
-    with pytest.raises(ValueError, match="not this one"):
-        calculator.accumulate(*batch)
-    assert len(calculator.totals) == 0
+    needs_other_logit, needs_logits = True, False
+
+    def __init__(self, refusal=None):
+        self.batches, self.refusal = [], refusal
+
+    def check(self, batch):
+        if self.refusal is not None:
+            raise self.refusal
+
+    def take(self, batch):
+        self.batches.append(batch)
+
+
+@pytest.mark.parametrize("spoilt", [False, True])
+def test_an_observer_that_refuses_a_batch_leaves_everything_as_it_was(framework, spoilt, tmp_path):
+    first, second = Notes(), Notes(ValueError("not this one"))
+    calculator = framework.AUMCalculator(tmp_path, scores=["correctness"], nonfinite="leave_out")
+    calculator.observe(first)
+    calculator.observe(second)
+    logits = np.float32([[np.nan if spoilt else 0, 1], [2, 5]])
+    with pytest.warns(RuntimeWarning) if spoilt else nullcontext(), pytest.raises(ValueError, match="not this one"):
+        calculator.accumulate(framework.array(logits), framework.array([0, 0]), ["a", "b"])
+    assert (len(calculator.totals), calculator.totals.left_out, first.batches) == (0, 0, [])
+    assert calculator.scores.num_rows == 0
 
 
 def measured_elsewhere(framework, logits, targets):
     """Margins as a compiled step returns them: columns of the framework, classes in 32 bits."""
     margins = compute_margins(logits, targets)
-    columns = (margins.target_val, margins.other_logit.astype(np.int32), margins.other_val, margins.margin)
-    return Margins(*map(framework.array, columns))
+    columns = {name: getattr(margins, name) for name in MARGIN_FIELDS}
+    columns |= {name: columns[name].astype(np.int32) for name in ("target_logit", "other_logit")}
+    return Margins(**{name: framework.array(column) for name, column in columns.items()})
 
 
 @pytest.mark.parametrize("compressed", [True, False])
 def test_margins_measured_elsewhere_keep_the_same_books(framework, tmp_path, compressed):
     here, elsewhere = (framework.AUMCalculator(tmp_path, compressed=compressed) for _ in range(2))
     for logits, targets, ids in random_stream(num_batches=8):
-        arrays = framework.array(targets), framework.array(ids)
-        here.accumulate(framework.array(logits), *arrays)
-        elsewhere.accumulate_measured(measured_elsewhere(framework, logits, targets), *arrays)
+        here.accumulate(framework.array(logits), framework.array(targets), framework.array(ids))
+        elsewhere.accumulate_measured(measured_elsewhere(framework, logits, targets), framework.array(ids))
     assert_same_totals(here.totals, elsewhere.totals)
     if not compressed:
         assert list(here.records) == list(elsewhere.records)
 
 
 def test_margins_measured_elsewhere_are_left_out_and_observed_as_others(framework, tmp_path):
-    seen = []
-    calculator = framework.AUMCalculator(tmp_path)
-    calculator.observe(type("Observer", (), {"see": lambda _, ids, margins: seen.append((ids, margins))})())
+    notes, calculator = Notes(), framework.AUMCalculator(tmp_path)
+    calculator.observe(notes)
     logits, targets = np.float32([[np.nan, 1], [2, 5]]), np.array([0, 0])
     with pytest.warns(RuntimeWarning, match=r"1 of 2 margins are not finite.*'a' \(nan\)"):
-        calculator.accumulate_measured(measured_elsewhere(framework, logits, targets), targets, ["a", "b"])
+        calculator.accumulate_measured(measured_elsewhere(framework, logits, targets), ["a", "b"])
     assert (dict(calculator.sums), calculator.totals.left_out) == ({"b": -3.0}, 1)
-    assert (list(seen[0][0]), seen[0][1].other_logit.tolist()) == (["b"], [1])
+    assert [(list(each.ids), each.margins.other_logit.tolist()) for each in notes.batches] == [(["b"], [1])]
 
 
 DO_NOT_GO_TOGETHER = {
-    "fewer ids": ([0, 2, 2], ["a", "b"], "", ValueError, ["sample_ids", "2 ids", "3 rows"]),
-    "fewer targets": ([0, 2], ["a", "b"], "", ValueError, ["margins", "'margin': (3,)", "(2,)"]),
-    "a short column": ([0, 2, 2], ["a", "b", "c"], "other_val", ValueError, ["margins", "'other_val': (2,)", "(3,)"]),
-    "float targets": ([0.0, 2.0, 2.0], ["a", "b", "c"], "", TypeError, ["targets", "float"]),
-    "float ids": ([0, 2, 2], [1.5, 2.5, 3.5], "", TypeError, ["sample_ids", "1.5"]),
+    "fewer ids": (["a", "b"], {}, ValueError, ["sample_ids", "2 ids", "3 rows"]),
+    "a short column": (["a", "b", "c"], {"other_val": [1.0, 2.0]}, ValueError, ["'other_val': (2,)", "(3,)"]),
+    "float targets": (["a", "b", "c"], {"target_logit": [0.0, 2.0, 2.0]}, TypeError, ["target_logit", "float"]),
+    "float ids": ([1.5, 2.5, 3.5], {}, TypeError, ["sample_ids", "1.5"]),
 }
 
 
 @pytest.mark.parametrize("name", DO_NOT_GO_TOGETHER)
-def test_margins_measured_elsewhere_must_go_with_their_targets_and_ids(framework, tmp_path, name):
-    targets, ids, shortened, error, words = DO_NOT_GO_TOGETHER[name]
+def test_margins_measured_elsewhere_must_go_together_and_with_their_ids(framework, tmp_path, name):
+    ids, columns, error, words = DO_NOT_GO_TOGETHER[name]
     calculator = framework.AUMCalculator(tmp_path, compressed=False)
     margins = measured_elsewhere(framework, np.float32(LOGITS), [0, 2, 2])
-    if shortened:
-        setattr(margins, shortened, getattr(margins, shortened)[:2])
+    for each, values in columns.items():
+        setattr(margins, each, framework.array(values))
     with pytest.raises(error) as caught:
-        calculator.accumulate_measured(margins, framework.array(targets), ids)
+        calculator.accumulate_measured(margins, ids)
     for word in words:
         assert word in str(caught.value)
     assert len(calculator.totals) == len(calculator.records) == 0

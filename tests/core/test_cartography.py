@@ -6,7 +6,6 @@ import pytest
 import aum_core
 from aum_core import accumulate_dynamics
 
-
 SIZE = 1040  # a file is read in blocks of 1024 lines
 
 

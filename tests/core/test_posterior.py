@@ -8,10 +8,10 @@ from aum_core import (
     AUMCalculator,
     Budget,
     LikelyWrong,
+    Needs,
     NoisePosterior,
     Precision,
     Ranking,
-    Scores,
     ZeroMargin,
     find_by_posterior,
     flip_pairs,
@@ -50,21 +50,19 @@ def mean_softmax(golden, epochs):
 
 
 @pytest.mark.parametrize("kept", [True, "on_disk"])
-@pytest.mark.parametrize("model", ["judged", "classes"])
-def test_streaming_gives_what_others_made_of_the_whole_history(framework, golden, tmp_path, model, kept):
-    calculator = framework.AUMCalculator(tmp_path, noise_posterior=kept, posterior_model=model)
+def test_streaming_gives_what_others_made_of_the_whole_history(framework, golden, tmp_path, kept):
+    calculator = framework.AUMCalculator(tmp_path, noise_posterior=kept)
     feed(calculator, golden["logits"], golden["targets"], array=framework.array)
-    window = calculator.scores.describe()["belief_window"]
+    window = calculator.scores.describe()["averaging_window"]
     assert window["epochs"] == golden["window"]
     assert window["early_noise"] == pytest.approx(float(golden["early_noise"]))
     found, rows = calculator.noise_posterior(), calculator.totals.sample_ids
-    np.testing.assert_allclose(found.probabilities, golden[f"{model}_probabilities"][rows], atol=1e-5)
-    np.testing.assert_array_equal(found.suggested, golden[f"{model}_suggested"][rows])
-    np.testing.assert_array_equal(found.flagged, golden[f"{model}_flagged"][rows])
-    np.testing.assert_allclose(found.transition, golden[f"{model}_transition"], atol=1e-6)
-    assert found.expected_wrong == pytest.approx(float(golden[f"{model}_expected_wrong"]), rel=1e-5, abs=1e-9)
-    if model == "judged":
-        assert found.verdict.encode() == golden["judged_verdict"].tobytes()
+    np.testing.assert_allclose(found.probabilities, golden["judged_probabilities"][rows], atol=1e-5)
+    np.testing.assert_array_equal(found.suggested, golden["judged_suggested"][rows])
+    np.testing.assert_array_equal(found.flagged, golden["judged_flagged"][rows])
+    np.testing.assert_allclose(found.transition, golden["judged_transition"], atol=1e-6)
+    assert found.expected_wrong == pytest.approx(float(golden["judged_expected_wrong"]), rel=1e-5, abs=1e-9)
+    assert found.verdict.encode() == golden["judged_verdict"].tobytes()
 
 
 def test_the_mean_softmax_of_the_window_gives_the_model_of_classes(golden):
@@ -72,72 +70,15 @@ def test_the_mean_softmax_of_the_window_gives_the_model_of_classes(golden):
     np.testing.assert_allclose(found.probabilities, golden["classes_probabilities"], atol=1e-6)
 
 
-@pytest.mark.parametrize("model", ["judged", "classes"])
-def test_the_window_closes_by_itself_and_then_costs_no_more(golden, tmp_path, model):
-    calculator = AUMCalculator(tmp_path, noise_posterior=True, posterior_model=model)
+def test_the_window_closes_by_itself_and_then_costs_no_more(golden, tmp_path):
+    calculator = AUMCalculator(tmp_path, noise_posterior=True)
     epochs = golden["logits"].shape[1]
     for epoch in range(epochs):
-        assert calculator.scores.need_softmax == (epoch < 3 or (model == "classes" and epoch <= golden["window"]))
-        assert calculator.scores.need_logits_sums == (model == "judged" and epoch <= golden["window"])
+        assert calculator.needs == Needs(("correct",), softmax=epoch < 3, logits=epoch <= golden["window"])
         feed(calculator, golden["logits"], golden["targets"], epochs=[epoch], ends=True)
     sizes = {name: len(array) for name, array in calculator.scores.to_arrays().items()}
     assert sizes["window_inside"] == golden["logits"][:, 0].size
     assert (sizes["window_second"] == 0) == (golden["window"] < epochs)
-
-
-def shards(golden, epochs, **options):
-    """Calculators of the two halves of the samples, and Scores to merge them into."""
-    size = len(golden["targets"])
-    halves = np.array_split(np.random.default_rng(0).permutation(size), 2)
-    calculators = []
-    for half in halves:
-        calculators.append(AUMCalculator("unused", noise_posterior=True, **options))
-        for epoch in range(epochs):
-            calculators[-1].accumulate(golden["logits"][half, epoch], golden["targets"][half], half)
-            calculators[-1].end_epoch()
-    merged = Scores(noise_posterior=options.get("posterior_model", "judged"))
-    merged.grow(size)
-    return calculators, merged
-
-
-@pytest.mark.parametrize("model", ["judged", "classes"])
-@pytest.mark.parametrize("epochs", [1, 2, 3, 5])
-def test_shards_merge_to_nearly_the_posterior_of_all(golden, model, epochs):
-    calculators, merged = shards(golden, epochs, posterior_model=model)
-    for each in calculators:
-        merged.include(each.scores, each.totals.sample_ids)
-    whole = AUMCalculator("unused", noise_posterior=True, posterior_model=model)
-    for epoch in range(epochs):
-        whole.accumulate(golden["logits"][:, epoch], golden["targets"], np.arange(len(golden["targets"])))
-        whole.end_epoch()
-    one, other = merged.noise_posterior(), whole.noise_posterior()
-    if epochs < 3:  # until then no shard has judged or closed anything by itself, but for the rate of spread errors
-        np.testing.assert_allclose(one.probabilities, other.probabilities, atol=1e-4 if epochs == 1 else 0.2)
-    assert (one.flagged == other.flagged).mean() > 0.97
-    # saved and loaded it says the same
-    again = Scores.from_arrays(merged.to_arrays()).noise_posterior()
-    np.testing.assert_array_equal(one.probabilities, again.probabilities)
-
-
-def test_a_shard_in_its_first_epochs_does_not_go_with_a_later_one(golden):
-    calculators, merged = shards(golden, 4)
-    early, _ = shards(golden, 2)
-    merged.include(calculators[0].scores, calculators[0].totals.sample_ids)
-    before = {name: array.copy() for name, array in merged.to_arrays().items()}
-    with pytest.raises(ValueError, match="first three epochs"):
-        merged.include(early[1].scores, early[1].totals.sample_ids)
-    for name, array in merged.to_arrays().items():
-        np.testing.assert_array_equal(before[name], array)
-
-
-def test_a_shard_whose_logits_are_all_zero_has_measured_something(tmp_path):
-    labels = np.arange(8) % 2
-    late, early = (AUMCalculator(tmp_path, noise_posterior=True) for _ in range(2))
-    for _ in range(4):
-        late.accumulate(np.zeros((8, 2)), labels, np.arange(8))
-    early.accumulate(np.eye(2)[labels], labels, np.arange(8))
-    with pytest.raises(ValueError, match="one shard is in its first three epochs"):
-        early.scores.include(late.scores, np.arange(8))
 
 
 def test_where_nothing_can_be_told_nothing_is_flagged_and_it_is_said():
@@ -159,7 +100,7 @@ def test_a_net_that_agrees_with_all_labels_in_an_early_epoch_has_the_shortest_wi
     logits[:, 2] = 1.5 * np.eye(4)[truth] + 1.6 * np.eye(4)[labels]  # the label wins, narrowly where it is wrong
     logits += np.random.default_rng(1).normal(0, 0.01, logits.shape)
     calculator = feed(AUMCalculator(tmp_path, noise_posterior=True), logits.astype(np.float32), labels, ends=True)
-    window = calculator.scores.describe()["belief_window"]
+    window = calculator.scores.describe()["averaging_window"]
     assert (window["epochs"], window["closed"]) == (3, True)
 
 
@@ -167,7 +108,7 @@ def test_a_run_of_fewer_epochs_than_the_window_needs_uses_them_all(tmp_path):
     truth = np.arange(90) % 3
     logits = (3 * np.eye(3)[truth])[:, None].repeat(2, axis=1).astype(np.float32)
     found = feed(AUMCalculator(tmp_path, noise_posterior=True), logits, truth)
-    assert found.scores.describe()["belief_window"] == {"epochs": 2, "closed": False, "early_noise": None}
+    assert found.scores.describe()["averaging_window"] == {"epochs": 2, "closed": False, "early_noise": None}
     assert not found.noise_posterior().flagged.any()
 
 
@@ -218,11 +159,10 @@ def test_what_comes_in_is_left_as_it_is_and_what_was_not_measured_is_nan(golden)
     np.testing.assert_allclose(found.probabilities[others], alone.probabilities, atol=1e-12)
 
 
-@pytest.mark.parametrize("model", ["judged", "classes"])
-def test_a_sample_whose_logits_are_no_numbers_is_not_judged_and_spoils_no_other(tmp_path, model):
+def test_a_sample_whose_logits_are_no_numbers_is_not_judged_and_spoils_no_other(tmp_path):
     logits, labels = sums_of_logits()
     logits[0, 0], logits[1, 1] = np.nan, np.inf
-    options = {"noise_posterior": True, "posterior_model": model}
+    options = {"noise_posterior": True}
     found = AUMCalculator(tmp_path, nonfinite="propagate", **options)
     others = AUMCalculator(tmp_path, **options)
     for _ in range(4):

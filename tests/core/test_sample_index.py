@@ -20,7 +20,7 @@ def assert_like_a_dict(id_batches):
         unknown = [expected.get(each, -1) for each in batch]
         assert index.find(as_ids(list(batch))).tolist() == unknown
         rows = [expected.setdefault(each, len(expected)) for each in batch]
-        assert index.rows(as_ids(list(batch))).tolist() == rows
+        assert index.insert(as_ids(list(batch))).tolist() == rows
         assert len(index) == len(expected)
     assert index.sample_ids.tolist() == list(expected)
     assert index.find(as_ids(list(expected))).tolist() == list(expected.values())
@@ -52,17 +52,17 @@ def test_many_ids_in_small_batches(ids):
 
 def test_a_huge_id_does_not_make_a_huge_table():
     index = SampleIndex()
-    index.rows(as_ids([0, 2**62]))
+    index.insert(as_ids([0, 2**62]))
     assert index.find(as_ids([2**62, 1, 0])).tolist() == [1, -1, 0]
 
 
 def test_seven_and_the_text_7_are_two_samples():
     index = SampleIndex()
-    assert index.rows(as_ids([7, "7"])).tolist() == [0, 1]
+    assert index.insert(as_ids([7, "7"])).tolist() == [0, 1]
 
 
 def test_sample_ids_cannot_be_written_to():
     index = SampleIndex()
-    index.rows(as_ids([1, 2]))
+    index.insert(as_ids([1, 2]))
     with pytest.raises(ValueError, match="read-only"):
         index.sample_ids[0] = 5

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 import aum_core
 from aum_core.files.arrays import check_arrays, save_arrays
+from aum_core.state import KIND
 
-KIND = "aum calculator, version 1"
 FILES = ("aum_values.csv", "full_aum_records.csv", "totals.npz")
 
 
@@ -157,7 +157,7 @@ def test_arrays_are_checked_by_name_dtype_and_dimension():
 
 @pytest.mark.parametrize("keep", [True, "on_disk"])
 def test_other_scores_go_on_as_well(framework, tmp_path, keep):
-    options = {"scores": ["confidence", "forgetting", "margin_of_mean_softmax"], "noise_posterior": keep}
+    options = {"scores": ["confidence", "forgetting"], "noise_posterior": keep}
     label = {each: each % 4 for each in range(10)}
     batches = [(logits, [label[i] for i in ids], ids) for logits, _, ids in stream(IDS["ints"])]
     whole = framework.AUMCalculator(tmp_path / "whole", **options)

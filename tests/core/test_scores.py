@@ -4,11 +4,11 @@ import json
 import numpy as np
 import pytest
 
-from aum_core import AUMCalculator, EpochSums, Scores, Totals
-from aum_core.scores.kinds import MARGIN_OF_MEAN, SCORES, oriented
+from aum_core import AUMCalculator, EpochSums, Totals
+from aum_core.scores.kinds import SCORES, oriented
 from aum_core.scores.softmax import softmax
 
-ALL = [*SCORES, MARGIN_OF_MEAN]
+ALL = list(SCORES)
 
 
 def history(num_samples=60, epochs=7, num_classes=4, seed=0):
@@ -50,7 +50,6 @@ def expected_scores(logits, labels):
     own = np.where(hot, chances, 0).sum(axis=2)
     margins = np.where(hot, logits, 0).sum(axis=2) - np.where(hot, -np.inf, logits).max(axis=2)
     right = logits.argmax(axis=2) == labels[:, None]
-    mean = chances.mean(axis=1, keepdims=True)
     forgotten = (right[:, :-1] & ~right[:, 1:]).sum(axis=1)
     return {
         "bounded_aum": np.tanh(margins / (0.5 * np.abs(margins).mean(axis=0))).mean(axis=1),
@@ -59,8 +58,6 @@ def expected_scores(logits, labels):
         "correctness": right.mean(axis=1),
         "el2n": np.sqrt(((chances - hot) ** 2).sum(axis=2))[:, :3].mean(axis=1),
         "forgetting": np.where(right.any(axis=1), forgotten, logits.shape[1]),
-        "softmax_margin": (own - np.where(hot, 0, chances).max(axis=2)).mean(axis=1),
-        MARGIN_OF_MEAN: (np.where(hot, mean, 0).sum(axis=2) - np.where(hot, 0, mean).max(axis=2))[:, 0],
     }
 
 
@@ -235,7 +232,7 @@ def test_a_label_that_changes_once_the_window_has_closed_is_told(tmp_path):
     for _ in range(2):
         calculator.accumulate(9 * np.eye(3)[labels], labels, np.arange(60))
     calculator.end_epoch()
-    assert calculator.scores.describe()["belief_window"]["closed"]
+    assert calculator.scores.describe()["averaging_window"]["closed"]
     with pytest.raises(ValueError, match="sample 8 has target 0, and 2 before"):
         calculator.accumulate(np.eye(3)[:1], [0], [8])
 
@@ -246,8 +243,8 @@ def test_measured_batches_need_their_softmax(tmp_path):
     logits = np.float32([[1.0, 0.0]])
     calculator = AUMCalculator(tmp_path, scores=["confidence"])
     with pytest.raises(ValueError, match="logits: None"):
-        calculator.accumulate_measured(compute_margins(logits, [0]), [0], ["a"])
-    calculator.accumulate_measured(compute_margins(logits, [0]), [0], ["a"], logits=logits)
+        calculator.accumulate_measured(compute_margins(logits, [0]), ["a"])
+    calculator.accumulate_measured(compute_margins(logits, [0]), ["a"], logits=logits)
     np.testing.assert_allclose(calculator.scores["confidence"], softmax(logits)[0, 0])
 
 
@@ -258,16 +255,16 @@ def test_totals_alone_are_refused_where_scores_are_kept(tmp_path):
         AUMCalculator(tmp_path, scores=["confidence"]).add_totals(totals)
 
 
-def epoch_sums(scores, logits, labels, epoch, rows):
+def epoch_sums(needs, logits, labels, epoch, rows):
     """What a device would have added up in an epoch that measures some rows."""
     from aum_core import compute_margins
-    from aum_core.scores.epoch_sums import column
+    from aum_core.scores.needs import columns
 
     counts = np.zeros(len(labels), np.int64)
     counts[rows] = 1
     margins, chances = compute_margins(logits[:, epoch], labels), softmax(logits[:, epoch])
-    names = ("margin", *scores.needs)
-    sums = {name: column(name, margins, labels, chances) * counts for name in names}
+    sums = {name: column * counts for name, column in columns(np, needs.columns, margins, chances).items()}
+    sums["margin"] = margins.margin * counts
     return EpochSums(counts, sums, labels, chances * counts[:, None], logits[:, epoch] * counts[:, None])
 
 
@@ -276,7 +273,7 @@ def test_epochs_added_up_elsewhere_give_the_same_scores(tmp_path):
     eager = feed(AUMCalculator(tmp_path, scores=ALL, noise_posterior=True), logits, labels)
     device = AUMCalculator(tmp_path, scores=ALL, noise_posterior=True)
     for epoch in range(logits.shape[1]):
-        device.add_epoch(epoch_sums(device.scores, logits, labels, epoch, np.arange(len(labels))))
+        device.add_epoch(epoch_sums(device.needs, logits, labels, epoch, np.arange(len(labels))))
     for name in ALL:
         found = by_row(eager, eager.scores[name], len(labels))
         np.testing.assert_allclose(device.scores[name], found, rtol=1e-6, atol=1e-7, err_msg=name)
@@ -289,7 +286,7 @@ def test_an_epoch_added_up_elsewhere_comes_after_the_one_in_progress(tmp_path):
     logits, labels = history()
     calculator = AUMCalculator(tmp_path, scores=["forgetting", "confidence"])
     calculator.accumulate(logits[:, 0], labels, np.arange(60))
-    calculator.add_epoch(epoch_sums(calculator.scores, logits, labels, 1, np.arange(60)))
+    calculator.add_epoch(epoch_sums(calculator.needs, logits, labels, 1, np.arange(60)))
     assert calculator.scores.describe()["epochs"] == 2
     expected = expected_scores(logits[:, :2], labels)
     np.testing.assert_allclose(calculator.scores["confidence"], expected["confidence"], rtol=1e-5)
@@ -299,9 +296,7 @@ def test_an_epoch_added_up_elsewhere_comes_after_the_one_in_progress(tmp_path):
 def test_samples_that_an_epoch_elsewhere_leaves_out_are_no_samples(tmp_path):
     logits, labels = history()
     calculator = AUMCalculator(tmp_path, scores=["correctness"])
-    calculator.add_epoch(
-        epoch_sums(calculator.scores, logits, labels, 0, np.arange(5, 9)), [f"s{i}" for i in range(60)]
-    )
+    calculator.add_epoch(epoch_sums(calculator.needs, logits, labels, 0, np.arange(5, 9)), [f"s{i}" for i in range(60)])
     assert calculator.totals.sample_ids.tolist() == ["s5", "s6", "s7", "s8"]
     assert len(calculator.scores["correctness"]) == 4
 
@@ -310,7 +305,7 @@ def test_samples_that_an_epoch_elsewhere_leaves_out_are_no_samples(tmp_path):
 def test_an_epoch_that_does_not_fit_is_refused_before_anything_changes(tmp_path, broken):
     logits, labels = history()
     calculator = AUMCalculator(tmp_path, scores=ALL, noise_posterior=True)
-    epoch = epoch_sums(calculator.scores, logits, labels, 0, np.arange(60))
+    epoch = epoch_sums(calculator.needs, logits, labels, 0, np.arange(60))
     parts = {"counts": epoch.counts, "labels": epoch.labels, "softmax": epoch.softmax, "logits": epoch.logits}
     parts["sums"] = dict(epoch.sums)
     if broken in parts:
@@ -357,15 +352,15 @@ def test_totals_are_no_epoch(tmp_path):
 def test_an_epoch_elsewhere_with_another_label_or_number_of_classes_is_refused(tmp_path):
     logits, labels = history()
     calculator = AUMCalculator(tmp_path, scores=ALL)
-    calculator.add_epoch(epoch_sums(calculator.scores, logits, labels, 0, np.arange(60)))
+    calculator.add_epoch(epoch_sums(calculator.needs, logits, labels, 0, np.arange(60)))
     before = calculator.totals.sums.copy()
     other = labels.copy()
     other[7] = (other[7] + 1) % 4
     with pytest.raises(ValueError, match=rf"sample 7 has target {other[7]}, and {labels[7]} before"):
-        calculator.add_epoch(epoch_sums(calculator.scores, logits, other, 1, np.arange(60)))
+        calculator.add_epoch(epoch_sums(calculator.needs, logits, other, 1, np.arange(60)))
     wide = np.concatenate([logits, logits[:, :, :1]], axis=2)
     with pytest.raises(ValueError, match="5 classes, and 4 before"):
-        calculator.add_epoch(epoch_sums(calculator.scores, wide, labels, 1, np.arange(60)))
+        calculator.add_epoch(epoch_sums(calculator.needs, wide, labels, 1, np.arange(60)))
     np.testing.assert_array_equal(before, calculator.totals.sums)
 
 
@@ -389,13 +384,16 @@ def test_saved_and_loaded_scores_go_on_to_the_bit(tmp_path, epochs):
     logits, labels = history()
     calculator = AUMCalculator(tmp_path, scores=ALL, noise_posterior=True)
     feed(calculator, logits[:, :epochs], labels)
-    loaded = Scores.from_arrays({name: array.copy() for name, array in calculator.scores.to_arrays().items()})
+    loaded = calculator.scores.from_arrays(
+        {name: array.copy() for name, array in calculator.scores.to_arrays().items()}
+    )
     same_state(calculator.scores, loaded)
-    rows, margin_batch = np.arange(60), logits[:, 0]
-    from aum_core import compute_margins
+    from aum_core import Batch, compute_margins
 
     for each in (calculator.scores, loaded):
-        each.measure(rows, compute_margins(margin_batch, labels), labels, margin_batch)
+        batch = Batch(np.arange(60), compute_margins(logits[:, 0], labels), logits[:, 0])
+        batch.rows = batch.ids
+        each.take(batch)
     same_state(calculator.scores, loaded)
 
 
@@ -417,52 +415,14 @@ def test_a_training_taken_up_from_a_file_ends_with_the_same_scores(framework, tm
 
 def test_arrays_that_contradict_each_other_are_refused(tmp_path):
     logits, labels = history()
-    arrays = feed(AUMCalculator(tmp_path, scores=ALL, noise_posterior=True), logits, labels).scores.to_arrays()
+    scores = feed(AUMCalculator(tmp_path, scores=ALL, noise_posterior=True), logits, labels).scores
+    arrays = scores.to_arrays()
     for name in [name for name, array in arrays.items() if len(array)]:
         without = {each: array for each, array in arrays.items() if each != name}
         with pytest.raises(ValueError, match="scores"):
-            Scores.from_arrays(without)
+            scores.from_arrays(without)
         with pytest.raises(ValueError, match="scores"):
-            Scores.from_arrays({**arrays, name: arrays[name][:-1]})
-
-
-def test_shards_of_different_samples_merge_to_the_scores_of_all(tmp_path):
-    logits, labels = history()
-    names = [name for name in ALL if name != "bounded_aum"]  # whose scale is that of each shard
-    whole = AUMCalculator(tmp_path, scores=names)
-    parts = [AUMCalculator(tmp_path, scores=names) for _ in range(2)]
-    for epoch in range(logits.shape[1]):
-        whole.accumulate(logits[:, epoch], labels, np.arange(60))
-        parts[0].accumulate(logits[:25, epoch], labels[:25], np.arange(25))
-        parts[1].accumulate(logits[25:, epoch], labels[25:], np.arange(25, 60))
-    merged = Scores(names)
-    merged.include(parts[1].scores, np.arange(25, 60))
-    merged.include(parts[0].scores, np.arange(25))
-    for name in names:
-        np.testing.assert_array_equal(merged[name], whole.scores[name], err_msg=name)
-
-
-def test_scores_of_a_sample_that_two_shards_measured_are_means_over_both(tmp_path):
-    names = ["confidence", "variability", "correctness", "el2n", "softmax_margin", MARGIN_OF_MEAN]
-    shards = [AUMCalculator(tmp_path, scores=names) for _ in range(2)]
-    for epoch in range(8):
-        shards[epoch % 2].accumulate(np.array([[1.0, 0.0]]), [0], ["a"])
-        shards[epoch % 2].end_epoch()
-    alone = dict(shards[1].scores)
-    shards[0].scores.include(shards[1].scores, np.array([0]))
-    for name in names:
-        np.testing.assert_allclose(shards[0].scores[name], alone[name], atol=1e-7, err_msg=name)
-
-
-def test_scores_that_do_not_go_together_are_not_merged(tmp_path):
-    logits, labels = history()
-    mine, theirs = (feed(AUMCalculator(tmp_path, scores=["confidence"]), logits, labels).scores for _ in range(2))
-    with pytest.raises(ValueError, match="names"):
-        mine.include(Scores(["el2n"]), np.arange(0))
-    with pytest.raises(ValueError, match="different labels"):
-        mine.include(theirs, np.arange(60)[::-1])
-    before = mine["confidence"]
-    np.testing.assert_array_equal(before, mine["confidence"])
+            scores.from_arrays({**arrays, name: arrays[name][:-1]})
 
 
 def test_finalize_writes_the_scores_beside_the_ranking(tmp_path):

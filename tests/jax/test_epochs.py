@@ -32,7 +32,7 @@ def measured(calculator, course, step=STEP, begin=lambda state: state):
 
 def test_all_scores_and_the_posterior_are_the_engines(calculator, course, tmp_path):
     expected = course.measured_by_engine(tmp_path)
-    assert expected.scores.describe()["belief_window"]["closed"]
+    assert expected.scores.describe()["averaging_window"]["closed"]
     course.assert_same(measured(calculator, course), expected)
 
 

@@ -576,7 +576,7 @@ def test_scores_and_posterior(course, all_scores, tmp_path):
     assert [len(each) for each in lines.values()] == [1 + course.size] * 2
     assert len((tmp_path / "transition.csv").read_text().splitlines()) == 1 + course.num_classes
     run = json.loads((tmp_path / "run.json").read_text())
-    assert run["scores"]["belief_window"]["epochs"] == 4
+    assert run["scores"]["averaging_window"]["epochs"] == 4
     assert (run["options"]["noise_posterior"], run["options"]["num_samples"]) == (True, course.size)
     assert run["framework"] == f"keras on {BACKEND}"
 

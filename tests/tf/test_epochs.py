@@ -36,7 +36,7 @@ def test_all_scores_and_the_posterior_are_the_engines(mode, calculator, course, 
         measure(state, course, epoch, step)
         calculator.add_epoch(state.end_epoch())
     expected = course.measured_by_engine(tmp_path)
-    assert expected.scores.describe()["belief_window"]["closed"]
+    assert expected.scores.describe()["averaging_window"]["closed"]
     course.assert_same(calculator, expected)
 
 

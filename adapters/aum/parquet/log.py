@@ -18,7 +18,7 @@ from aum.parquet.csv_lines import write_csv
 from aum.parquet.names import IdSorter
 from aum.parquet.parts import COLUMNS, part_name, part_paths, rank_of, read_part, size_and_mark, write_part
 from aum_core.files.arrays import check_arrays
-from aum_core.growable import GrowingArray
+from aum_core.growable import GrowableArray
 from aum_core.records import RECORD_FIELDS, Columns, RecordLog
 
 if TYPE_CHECKING:
@@ -84,23 +84,19 @@ class RecordsOnDisk(RecordLog):
         self._rank, self._num_ranks, self._part_size = rank, num_ranks, part_size
         self._parts: list[tuple[str, int, str]] = []  # name, number of records, mark
         self._owns_folder = False
-        self._pending = {name: GrowingArray(dtype) for name, dtype in _PENDING.items()}
+        self._pending = {name: GrowableArray(dtype) for name, dtype in _PENDING.items()}
         self._batch_sizes: list[int] = []  # of the pending records
         self._step = 0  # of the first of these batches
         self._sorter = IdSorter()
         self._read: tuple[int, Columns] | None = None  # the part that was last read
 
     def append(self, rows: NDArray[np.int64], columns: Columns) -> None:
-        """Add the records of a batch: their rows in the totals, and their other columns."""
+        """Add the records of a batch; one without records is a step too."""
         self._batch_sizes.append(len(rows))
         for name, column in self._pending.items():
             column.append(rows if name == "rows" else columns[name])
         if self._num_pending >= self._part_size:
             self.flush()
-
-    def pass_batch(self) -> None:
-        """Take note of a batch without samples: it is a step too."""
-        self._batch_sizes.append(0)
 
     def flush(self) -> None:
         """Write what is in memory to a part: synced to the disk when this returns."""

@@ -222,11 +222,11 @@ def _outside_the_graph(function: Any) -> Any:
 
 def _measure_half(logits: torch.Tensor, targets: NDArray[Any], other_logit: bool) -> Margins:
     """Widen half logits to float32 block by block: NumPy knows no bfloat16, and a whole copy would leave the cache."""
-    check_logits(_stand_in(logits.shape, torch.float32))
+    check_logits(tuple(logits.shape), _dtype_name(logits))
     size = rows_per_block(logits.shape[1], 4)
     if len(logits) <= size:
         return compute_margins(logits.float().numpy(force=True), targets, other_logit=other_logit)
-    check_targets(targets, tuple(logits.shape))
+    check_targets(targets.shape, targets.dtype, tuple(logits.shape))
     return Margins.concatenate(_half_blocks(logits, targets, size, other_logit))
 
 
@@ -268,16 +268,14 @@ def _from_bits(host: NDArray[np.int32] | NDArray[np.int64], num_classes: int) ->
         row = int(wrong.argmax())
         raise TargetError(row, int(targets[row]), num_classes)
     target_val, other_val, margin = host[:3].view("float64" if host.dtype.itemsize == 8 else "float32")
-    return Margins(target_val, host[3].astype("int64"), other_val, margin)
+    return Margins(targets.astype("int64"), target_val, host[3].astype("int64"), other_val, margin)
 
 
 def _check_on_device(logits: torch.Tensor, targets: torch.Tensor) -> None:
-    """Have the engine check shapes and dtypes, on stand-ins of the same form that hold one number."""
-    widened = torch.float32 if logits.dtype in _HALF else logits.dtype
-    check_logits(_stand_in(logits.shape, widened))
-    check_targets(_stand_in(targets.shape, targets.dtype), tuple(logits.shape))
+    """Have the engine check shapes and dtypes."""
+    check_logits(tuple(logits.shape), _dtype_name(logits))
+    check_targets(tuple(targets.shape), _dtype_name(targets), tuple(logits.shape))
 
 
-def _stand_in(shape: torch.Size, dtype: torch.dtype) -> NDArray[Any]:
-    form: NDArray[Any] = torch.zeros((), dtype=dtype).expand(shape).numpy()
-    return form
+def _dtype_name(tensor: torch.Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")

@@ -25,16 +25,11 @@ from aum._processes import (
     check_words,
     dense_size,
     dense_sums,
-    forms_of,
     from_dense_sums,
     own_totals,
     tell,
 )
 from aum_core import Totals
-from aum_core.files.whole import write_json
-from aum_core.ids import as_ids
-from aum_core.scores.scores import Scores
-from aum_core.scores.tables import write_scores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -121,57 +116,12 @@ def finalize_ranks(calculator: AUMCalculator, folder: Path, *, full_csv: bool) -
     except (TimeoutError, ValueError) as error:
         remedy = f"what ranks measured is in files such as {own}, of which `aum merge` makes one"
         raise type(error)(f"finalize: {error}; {remedy}") from error
-    scores, wrong = (None, "") if calculator._scores is None else _merged_scores(calculator, totals)  # noqa: SLF001 # its base's
-    if totals is not None:
-        _remove_files_of_more_ranks(folder, len(words))
-        _write_files(calculator, folder, totals, words, scores, full_csv=full_csv)
-    if wrong:
-        raise ValueError(f"finalize: {wrong}; the ranking by AUM is written, the other scores are not")
-
-
-def _write_files(
-    calculator: AUMCalculator,
-    folder: Path,
-    totals: Totals,
-    words: list[Word],
-    scores: Scores | None,
-    *,
-    full_csv: bool,
-) -> None:
-    totals.save(folder / "totals.npz")
-    calculator._write_ranking(folder / "aum_values.csv", totals.sample_ids, totals.aums)  # noqa: SLF001 # its base's
+    if totals is None:
+        return
+    _remove_files_of_more_ranks(folder, len(words))
     if full_csv and not calculator.compressed:
         _write_full_records(calculator, folder / "full_aum_records.csv", totals.measurements)
-    told = _describe(calculator, totals, words)
-    if scores is not None:
-        told["scores"] = write_scores(folder, totals, scores)
-    write_json(folder / "run.json", told)
-
-
-def _merged_scores(calculator: AUMCalculator, totals: Totals | None) -> tuple[Scores | None, str]:
-    """The other scores of all ranks, by row of their merged totals, where these are; or why there are none, on all."""
-    own = calculator.scores
-    arrays = {f"totals.{name}": array for name, array in calculator.totals.to_arrays().items()}
-    arrays |= {f"scores.{name}": array for name, array in own.to_arrays().items()}
-    merged = Scores(own.names, noise_posterior=own.posterior_model)
-    merged.grow(0 if totals is None else len(totals))
-    wrong = ""
-    with _gloo(None, TIMEOUT) as gloo:
-        forms = [json.loads(text) for text in _texts(json.dumps(forms_of(arrays)), gloo)]
-        for found in _of_each(arrays, forms, gloo, dist.get_rank(gloo), 0):
-            if totals is None or wrong:  # others still have to send theirs
-                continue
-            theirs = Totals.from_arrays(_part(found, "totals."))
-            try:
-                merged.include(Scores.from_arrays(_part(found, "scores.")), totals.find(as_ids(theirs.sample_ids)))
-            except ValueError as error:
-                wrong = str(error)
-        wrong = next(filter(None, map(json.loads, _texts(json.dumps(wrong), gloo))), "")
-    return None if totals is None or wrong else merged, wrong
-
-
-def _part(arrays: dict[str, NDArray[Any]], start: str) -> dict[str, NDArray[Any]]:
-    return {name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)}
+    calculator._write(folder, totals, None, _describe(calculator, totals, words))  # noqa: SLF001 # its base's
 
 
 def _write_full_records(calculator: AUMCalculator, path: Path, num_records: int) -> None:
