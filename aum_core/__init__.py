@@ -14,7 +14,7 @@ from aum_core.detection.threshold_samples import Cut, ThresholdPlan, ThresholdRu
 from aum_core.files.cartography import accumulate_dynamics
 from aum_core.files.tables import read_aum_values
 from aum_core.margins import Margins, compute_margins
-from aum_core.noise.flips import flip_ambiguous, flip_by_matrix, flip_pairs, flip_uniform
+from aum_core.noise.flips import flip_by_matrix, flip_instance_dependent, flip_pairs, flip_uniform
 from aum_core.posterior.estimate import NoisePosterior, noise_posterior
 from aum_core.records import AUMRecord, RecordLog, RecordsInMemory
 from aum_core.sample_index import SampleIndex
@@ -56,8 +56,8 @@ __all__ = [
     "compute_margins",
     "find_by_posterior",
     "find_mislabeled",
-    "flip_ambiguous",
     "flip_by_matrix",
+    "flip_instance_dependent",
     "flip_pairs",
     "flip_uniform",
     "measure_detection",

@@ -11,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["DatasetWithIndex", "class_labels", "stream"]
+__all__ = ["DatasetWithIndex", "class_labels", "random_stream"]
 
 
 class _Sized(Protocol):
@@ -87,6 +87,6 @@ def class_labels(targets: Any, num_classes: int) -> NDArray[np.int64]:
 _KEYS = {"noise": 1, "threshold samples": 2}
 
 
-def stream(seed: int, purpose: Literal["noise", "threshold samples"]) -> np.random.Generator:
+def random_stream(seed: int, purpose: Literal["noise", "threshold samples"]) -> np.random.Generator:
     """Make the generator of `seed` for a purpose; the same each time, and independent of those for others."""
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(_KEYS[purpose],)))

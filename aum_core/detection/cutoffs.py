@@ -59,7 +59,7 @@ class RankingCut:
         """True, (N,), for the samples that are not flagged."""
         return ~self.flagged
 
-    def choices(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, Any]:
         """The rule and what it flags, as ``run.json`` has them."""
         return {**self.rule, "flagged": int(self.flagged.sum()), "undecided": int(self.undecided.sum())}
 
@@ -91,7 +91,7 @@ class Budget:
     >>> scores = np.array([0.5, -1.0, 2.0, -0.5])
     >>> Budget(2).cut(Ranking(scores, scores)).flagged.tolist()
     [False, True, False, True]
-    >>> Budget(0.25).cut(Ranking(scores, scores)).choices()["flagged"]
+    >>> Budget(0.25).cut(Ranking(scores, scores)).describe()["flagged"]
     1
     """
 

@@ -49,7 +49,7 @@ class Detection:
     precision: float | None
     recall: float | None
 
-    def as_dict(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, Any]:
         """Give the figures by name, as ``run.json`` has them."""
         return asdict(self)
 

@@ -117,7 +117,7 @@ def find_by_posterior(
         "class_names": labels.tolist(),
         "scores": keeper.scores.describe(),
         "noise_posterior": posterior.describe(),
-        "cut": cut.choices(),
+        "cut": cut.describe(),
         **(metadata or {}),
     }
     findings = Findings(names, given, aums, scores, posterior.suggested, cut, description, posterior=posterior)

@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
     from aum_core.batch import Batch
 
-__all__ = ["Rivals"]
+__all__ = ["RunnerUpCounts"]
 
 _PENDING = 2**20
 
 
-class Rivals:
+class RunnerUpCounts:
     """Counts, for each row of the data set, the classes whose logit beat that of its target.
 
     An observer of an `AUMCalculator` whose sample ids are row numbers. Only pairs (row, class) that occur are kept,

@@ -11,7 +11,7 @@ import numpy as np
 
 from aum_core.calculator import AUMCalculator
 from aum_core.detection.findings import Findings, label_names, names_of_rows, remove_old_files, write_findings
-from aum_core.detection.runner_up import Rivals
+from aum_core.detection.runner_up import RunnerUpCounts
 from aum_core.detection.threshold_samples import Combine, ThresholdPlan, ThresholdRun
 from aum_core.ids import by_row
 from aum_core.scores.kinds import check_names, oriented
@@ -120,7 +120,7 @@ def find_mislabeled(
         "num_classes": num_classes,
         "class_names": labels.tolist(),
         "score": score,
-        "cut": cut.choices(),
+        "cut": cut.describe(),
         **(metadata or {}),
     }
     findings = Findings(
@@ -143,7 +143,7 @@ class _Run:
 
     aums: NDArray[np.float64]
     scores: NDArray[np.float64]
-    rivals: Rivals | None
+    rivals: RunnerUpCounts | None
     described: dict[str, Any]
 
 
@@ -158,7 +158,7 @@ def _measure(
 ) -> _Run:
     """Train one run."""
     calculator = make_calculator(folder)
-    rivals = Rivals(plan.num_samples, run.num_classes)
+    rivals = RunnerUpCounts(plan.num_samples, run.num_classes)
     calculator.observe(rivals)
     train(run.targets, run.num_classes, calculator)
     totals = calculator.totals
@@ -188,7 +188,7 @@ def _mean_where(values: NDArray[np.float64], chosen: NDArray[np.bool_]) -> NDArr
     return means
 
 
-def _suggest(plan: ThresholdPlan, rivals: Sequence[Rivals | None]) -> NDArray[np.int64]:
+def _suggest(plan: ThresholdPlan, rivals: Sequence[RunnerUpCounts | None]) -> NDArray[np.int64]:
     """The class that most often beat the label of each row, over the runs in which the row is regular."""
     pairs, counts = [], []
     for run, each in zip(plan.runs, rivals, strict=True):

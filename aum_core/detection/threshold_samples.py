@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from aum_core.dataset import class_labels, stream
+from aum_core.dataset import class_labels, random_stream
 from aum_core.files.arrays import load_arrays, save_arrays
 from aum_core.files.whole import write_json
 
@@ -103,7 +103,7 @@ class Cut:
         """True, (N,), for the samples that are not flagged."""
         return ~self.flagged
 
-    def choices(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, Any]:
         """Every choice in words and numbers, as ``run.json`` has it."""
         return {
             "rule": "AUM strictly below the percentile of the threshold samples' AUMs of the run",
@@ -189,7 +189,7 @@ class ThresholdPlan:
                 f"runs: {runs} disjoint sets of {size} threshold samples need {runs * size} samples, there are "
                 f"{num_samples}; want runs <= {num_samples // size}, or a size <= {num_samples // runs}"
             )
-        chosen = stream(seed, "threshold samples").permutation(num_samples)[: runs * size].reshape(runs, size)
+        chosen = random_stream(seed, "threshold samples").permutation(num_samples)[: runs * size].reshape(runs, size)
         return cls(labels, num_classes, np.sort(chosen, axis=1), seed)
 
     @property

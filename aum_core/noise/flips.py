@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aum_core.dataset import class_labels, stream
+from aum_core.dataset import class_labels, random_stream
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["flip_ambiguous", "flip_by_matrix", "flip_pairs", "flip_uniform"]
+__all__ = ["flip_by_matrix", "flip_instance_dependent", "flip_pairs", "flip_uniform"]
 
 
 def flip_uniform(
@@ -53,7 +53,7 @@ def flip_uniform(
     2
     """
     labels = class_labels(targets, num_classes)
-    generator = stream(seed, "noise")
+    generator = random_stream(seed, "noise")
     chosen = _choose(len(labels), noise_rate, generator)
     noisy = labels.copy()
     noisy[chosen] = (labels[chosen] + generator.integers(1, num_classes, len(chosen))) % num_classes
@@ -88,7 +88,7 @@ def flip_pairs(
     fits = others.shape == (num_classes,) and others.dtype.kind in "iu"
     if not fits or (others < 0).any() or (others >= num_classes).any() or (others == classes).any():
         raise ValueError(f"partners: {partners!r}, want for each of {num_classes} classes another one in [0, C)")
-    chosen = _choose(len(labels), noise_rate, stream(seed, "noise"))
+    chosen = _choose(len(labels), noise_rate, random_stream(seed, "noise"))
     noisy = labels.copy()
     noisy[chosen] = others[labels[chosen]]
     return noisy, noisy != labels
@@ -125,11 +125,11 @@ def flip_by_matrix(targets: Any, transition: Any, seed: int = 0) -> tuple[NDArra
     if wrong.any():
         row = int(wrong.argmax())
         raise ValueError(f"transition: row {row} is {chances[row].tolist()}, want chances that add up to 1")
-    noisy = _draw_classes(chances[labels], stream(seed, "noise"))
+    noisy = _draw_classes(chances[labels], random_stream(seed, "noise"))
     return noisy, noisy != labels
 
 
-def flip_ambiguous(
+def flip_instance_dependent(
     targets: Any, scores: Any, noise_rate: float, seed: int = 0
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """Flip labels as an unsure annotator would: the more likely, the less a model believes in them.
@@ -162,7 +162,7 @@ def flip_ambiguous(
     Examples
     --------
     >>> scores = [[0.6, 0.4, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
-    >>> flip_ambiguous([0, 0, 1], scores, noise_rate=1 / 3)[0]
+    >>> flip_instance_dependent([0, 0, 1], scores, noise_rate=1 / 3)[0]
     array([1, 0, 1])
     """
     chances = np.array(scores, dtype=np.float64)
@@ -178,7 +178,7 @@ def flip_ambiguous(
             f"scores: row {row} is {chances[row].tolist()}, want probabilities that add up to 1: the softmax of logits"
         )
     chances[np.arange(len(labels)), labels] = 0.0
-    generator = stream(seed, "noise")
+    generator = random_stream(seed, "noise")
     chosen = _choose(len(labels), noise_rate, generator, weights=chances.sum(axis=1))
     noisy = labels.copy()
     noisy[chosen] = _draw_classes(chances[chosen], generator)

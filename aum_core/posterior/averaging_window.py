@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from aum_core.growable import GrowableArray, on_disk
-from aum_core.posterior.confident_learning import Beliefs
-from aum_core.posterior.early_statistics import Disagreement, EarlySigns, SpreadErrors
+from aum_core.posterior.confident_learning import MeanProbabilities
+from aum_core.posterior.early_statistics import Disagreement, EarlyStatistics, SymmetricNoise
 from aum_core.posterior.estimate import estimate
 from aum_core.posterior.tables import write_posterior
 from aum_core.scores.needs import Needs
@@ -37,7 +37,7 @@ __all__ = ["AveragingWindow", "KeepPosterior", "add_by_row", "make_window"]
 KeepPosterior = bool | Literal["on_disk"]
 """Whether to keep what the noise posterior needs, and where."""
 
-_SPREAD_EPOCHS, _FIRST_EPOCHS = 2, 3
+_SYMMETRIC_EPOCHS, _FIRST_EPOCHS = 2, 3
 _ARRAYS = ("inside", "counts", "second")
 _NARROW = 24
 _OPEN_EARLY, _OPEN, _CLOSED = Needs(softmax=True, logits=True), Needs(logits=True), Needs()
@@ -70,7 +70,7 @@ class AveragingWindow:
         self.inside, self.counts, self.second = self._matrix(), GrowableArray(np.int64), self._matrix()
         self.epochs, self.is_open = 0, True
         self._highest_agreement = 0.0
-        self._spread: SpreadErrors | None = None
+        self._symmetric: SymmetricNoise | None = None
         self._disagreement: Disagreement | None = None
 
     def fresh(self) -> AveragingWindow:
@@ -121,10 +121,10 @@ class AveragingWindow:
 
     def _end_early_epoch(self, agreement: float, labels: NDArray[np.int64]) -> None:
         self._highest_agreement = max(self._highest_agreement, agreement)
-        if self.epochs == _SPREAD_EPOCHS:
-            self._spread = SpreadErrors.of(self._early_beliefs(self.counts.values, labels))
+        if self.epochs == _SYMMETRIC_EPOCHS:
+            self._symmetric = SymmetricNoise.of(self._early_means(self.counts.values, labels))
         if self.epochs == _FIRST_EPOCHS:
-            self._disagreement = Disagreement.of(self._early_beliefs(self.counts.values, labels))
+            self._disagreement = Disagreement.of(self._early_means(self.counts.values, labels))
             if self._takes(self._highest_agreement):
                 self.second = self._matrix(len(self.inside))
             else:
@@ -146,7 +146,9 @@ class AveragingWindow:
             if not self.is_early:
                 inside = self._add_second_to(inside.copy())
             totals = totals + counts
-        return estimate(Beliefs(inside, totals, labels, of_logits=True), self._early_statistics(totals, labels))
+        return estimate(
+            MeanProbabilities(inside, totals, labels, of_logits=True), self._early_statistics(totals, labels)
+        )
 
     def describe(self, agreement: float | None) -> dict[str, Any]:
         """Tell its state, as ``run.json`` has it, as if the epoch in progress, if there is one, had just ended."""
@@ -173,7 +175,7 @@ class AveragingWindow:
             "epochs": self.epochs,
             "is_open": self.is_open,
             "highest_agreement": self._highest_agreement,
-            "spread": None if self._spread is None else asdict(self._spread),
+            "symmetric": None if self._symmetric is None else asdict(self._symmetric),
             "disagreement": None if self._disagreement is None else asdict(self._disagreement),
         }
 
@@ -185,7 +187,7 @@ class AveragingWindow:
         """Take what `header` and `to_arrays` gave; the rows are there already."""
         self.epochs, self.is_open = header["epochs"], header["is_open"]
         self._highest_agreement = header["highest_agreement"]
-        self._spread = None if header["spread"] is None else SpreadErrors(**header["spread"])
+        self._symmetric = None if header["symmetric"] is None else SymmetricNoise(**header["symmetric"])
         self._disagreement = None if header["disagreement"] is None else Disagreement(**header["disagreement"])
         if not self.is_open:
             self._close()
@@ -220,15 +222,17 @@ class AveragingWindow:
         """Whether an epoch in progress in which there is such an agreement would be inside, ended now."""
         return self.is_open and agreement is not None and (self.is_early or self._takes(agreement))
 
-    def _early_beliefs(self, counts: NDArray[np.int64], labels: NDArray[np.int64]) -> Beliefs:
-        return Beliefs(self.second.values, counts, labels)
+    def _early_means(self, counts: NDArray[np.int64], labels: NDArray[np.int64]) -> MeanProbabilities:
+        return MeanProbabilities(self.second.values, counts, labels)
 
-    def _early_statistics(self, counts: NDArray[np.int64], labels: NDArray[np.int64]) -> EarlySigns:
+    def _early_statistics(self, counts: NDArray[np.int64], labels: NDArray[np.int64]) -> EarlyStatistics:
         """The early statistics; of those that are still to come, what there is of them so far."""
-        if self._spread is not None and self._disagreement is not None:
-            return EarlySigns(self._spread, self._disagreement)
-        beliefs = self._early_beliefs(counts, labels)
-        return EarlySigns(self._spread or SpreadErrors.of(beliefs), self._disagreement or Disagreement.of(beliefs))
+        if self._symmetric is not None and self._disagreement is not None:
+            return EarlyStatistics(self._symmetric, self._disagreement)
+        averages = self._early_means(counts, labels)
+        return EarlyStatistics(
+            self._symmetric or SymmetricNoise.of(averages), self._disagreement or Disagreement.of(averages)
+        )
 
 
 def make_window(keep: KeepPosterior, save_dir: str | os.PathLike[str]) -> AveragingWindow | None:
@@ -250,7 +254,7 @@ def make_window(keep: KeepPosterior, save_dir: str | os.PathLike[str]) -> Averag
 def add_by_row(sums: NDArray[Any], rows: NDArray[np.int64], values: NDArray[Any]) -> None:
     """Add values (B, C) to the rows of sums (N, C); a row that is there several times gets all of them.
 
-    What is too large for the sums becomes an infinity, which `Beliefs` does not take for a measurement.
+    What is too large for the sums becomes an infinity, which `MeanProbabilities` does not take for a measurement.
     """
     num_classes = sums.shape[1]
     with np.errstate(over="ignore", invalid="ignore"):

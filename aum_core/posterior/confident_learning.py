@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["Beliefs", "confident_joint", "count_prunable", "expected_wrong"]
+__all__ = ["MeanProbabilities", "confident_joint", "count_prunable", "expected_wrong"]
 
 _FLOATS_PER_BLOCK = 2**20
 _TOO_FEW_TO_PRUNE = 5
 
 
-class Beliefs:
+class MeanProbabilities:
     """What the network believes of each sample: probabilities of the classes, in float64 and in blocks of rows.
 
     Parameters
@@ -72,19 +72,19 @@ class Beliefs:
         return self.at(self.measured[self._labels[self.measured] == label])
 
 
-def confident_joint(beliefs: Beliefs) -> NDArray[np.float64]:
+def confident_joint(averages: MeanProbabilities) -> NDArray[np.float64]:
     """Estimate ``J[i, j]``, the share of the samples with true class i and given label j (Northcutt et al. 2021, 3.1).
 
     A sample counts for the class it is believed in most, of those in which it is believed at least as much as that
     class's own samples are on average; the counts of each given label are then scaled to add up to its samples.
     """
-    num_classes, given = beliefs.num_classes, beliefs.label_counts
+    num_classes, given = averages.num_classes, averages.label_counts
     own = np.zeros(num_classes)
-    for _, means, labels in beliefs.blocks():
+    for _, means, labels in averages.blocks():
         own += np.bincount(labels, means[np.arange(len(labels)), labels], num_classes)
     enough = np.divide(own, given, out=np.ones(num_classes), where=given > 0) - 1e-6
     counts = np.zeros((num_classes, num_classes))  # [given, true]
-    for _, means, labels in beliefs.blocks():
+    for _, means, labels in averages.blocks():
         confident = np.where(means >= enough, means, -1.0)
         classes = confident.argmax(axis=1)
         counted = confident[np.arange(len(labels)), classes] >= 0
@@ -96,23 +96,23 @@ def confident_joint(beliefs: Beliefs) -> NDArray[np.float64]:
     return joint
 
 
-def expected_wrong(joint: NDArray[np.float64], beliefs: Beliefs) -> float:
+def expected_wrong(joint: NDArray[np.float64], averages: MeanProbabilities) -> float:
     """How many labels are wrong by the joint."""
-    return len(beliefs.measured) * (1 - float(np.trace(joint)))
+    return len(averages.measured) * (1 - float(np.trace(joint)))
 
 
-def count_prunable(beliefs: Beliefs) -> int:
+def count_prunable(averages: MeanProbabilities) -> int:
     """Count what pruning by noise rate would remove (Northcutt et al. 2021, 3.2).
 
     For each given label j and other class i, as many as the joint expects are pruned: those for which the belief in i
     exceeds that in j the most.
     """
-    expected = np.round(confident_joint(beliefs) * len(beliefs.measured)).astype(np.int64)
+    expected = np.round(confident_joint(averages) * len(averages.measured)).astype(np.int64)
     pruned = 0
-    for label, size in enumerate(beliefs.label_counts.tolist()):
+    for label, size in enumerate(averages.label_counts.tolist()):
         if size <= _TOO_FEW_TO_PRUNE:
             continue
-        means = beliefs.of_label(label)
+        means = averages.of_label(label)
         chosen = np.zeros(size, np.bool_)
         for other in np.flatnonzero(expected[:, label]).tolist():
             if other != label:

@@ -13,20 +13,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from aum_core.posterior.confident_learning import confident_joint, count_prunable, expected_wrong
-from aum_core.posterior.transitions import Uniform, chance_wrong, sharpened, temperature
+from aum_core.posterior.transitions import Symmetric, chance_wrong, fit_inverse_temperature, sharpened
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from aum_core.posterior.confident_learning import Beliefs
+    from aum_core.posterior.confident_learning import MeanProbabilities
 
-__all__ = ["Disagreement", "EarlySigns", "SpreadErrors"]
+__all__ = ["Disagreement", "EarlyStatistics", "SymmetricNoise"]
 
 _STEPS, _FIRST_RATE, _HIGHEST = 20, 0.2, 0.9
 
 
 @dataclass(frozen=True, slots=True)
-class SpreadErrors:
+class SymmetricNoise:
     """Errors that give any other class, as slips of the hand do.
 
     Attributes
@@ -42,32 +42,32 @@ class SpreadErrors:
     power: float
 
     @classmethod
-    def of(cls, beliefs: Beliefs) -> SpreadErrors:
+    def of(cls, averages: MeanProbabilities) -> SymmetricNoise:
         """Estimate both from the mean softmax of the first two epochs, by expectation and maximisation."""
-        sharpness, rate = temperature(beliefs), _FIRST_RATE
-        highest = _HIGHEST * (beliefs.num_classes - 1) / beliefs.num_classes
+        beta, rate = fit_inverse_temperature(averages), _FIRST_RATE
+        highest = _HIGHEST * (averages.num_classes - 1) / averages.num_classes
         for _ in range(_STEPS):
-            errors, found = Uniform(rate, beliefs.num_classes), 0.0
-            for _, means, labels in beliefs.blocks():
-                found += float(chance_wrong(sharpened(means, sharpness), labels, errors)[0].sum())
-            rate = min(found / len(beliefs.measured), highest)
-        return cls(rate, _power(beliefs, sharpness, errors, rate))
+            errors, found = Symmetric(rate, averages.num_classes), 0.0
+            for _, means, labels in averages.blocks():
+                found += float(chance_wrong(sharpened(means, beta), labels, errors)[0].sum())
+            rate = min(found / len(averages.measured), highest)
+        return cls(rate, _power(averages, beta, errors, rate))
 
-    def pooled(self, other: SpreadErrors, size: int, other_size: int) -> SpreadErrors:
+    def pooled(self, other: SymmetricNoise, size: int, other_size: int) -> SymmetricNoise:
         """Those of two shards of so many samples together: means by size."""
-        return SpreadErrors(
+        return SymmetricNoise(
             _mean(self.rate, size, other.rate, other_size), _mean(self.power, size, other.power, other_size)
         )
 
 
-def _power(beliefs: Beliefs, sharpness: float, errors: Uniform, rate: float) -> float:
+def _power(averages: MeanProbabilities, beta: float, errors: Symmetric, rate: float) -> float:
     total = 0.0
-    for _, means, labels in beliefs.blocks():
-        truth = chance_wrong(sharpened(means, sharpness), labels, errors)[1]
+    for _, means, labels in averages.blocks():
+        truth = chance_wrong(sharpened(means, beta), labels, errors)[1]
         would = 1 - truth * (1 - rate) / np.maximum(errors.labels_of(truth), 1e-12)
         would[np.arange(len(labels)), labels] = 0.0
         total += float(would.sum())
-    return total / float(len(beliefs.measured) * (beliefs.num_classes - 1))
+    return total / float(len(averages.measured) * (averages.num_classes - 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,16 +92,16 @@ class Disagreement:
     confidence_ratio: float
 
     @classmethod
-    def of(cls, beliefs: Beliefs) -> Disagreement:
+    def of(cls, averages: MeanProbabilities) -> Disagreement:
         """Measure it on the mean softmax of the first three epochs."""
         largest, counts = np.zeros(2), np.zeros(2, np.int64)  # of those that agree, and of those that do not
-        for _, means, labels in beliefs.blocks():
+        for _, means, labels in averages.blocks():
             disagrees = (means.argmax(axis=1) != labels).astype(np.int64)
             largest += np.bincount(disagrees, means.max(axis=1), 2)
             counts += np.bincount(disagrees, minlength=2)
         return cls(
-            count_prunable(beliefs) / len(beliefs.measured),
-            expected_wrong(confident_joint(beliefs), beliefs),
+            count_prunable(averages) / len(averages.measured),
+            expected_wrong(confident_joint(averages), averages),
             int(counts[1]),
             _ratio(largest, counts),
         )
@@ -128,8 +128,8 @@ def _ratio(largest: NDArray[np.float64], counts: NDArray[np.int64]) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class EarlySigns:
+class EarlyStatistics:
     """Both together."""
 
-    spread: SpreadErrors
+    symmetric: SymmetricNoise
     disagreement: Disagreement

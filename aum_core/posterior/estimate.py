@@ -15,25 +15,31 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from aum_core.dataset import class_labels
-from aum_core.posterior.confident_learning import Beliefs, confident_joint, expected_wrong
-from aum_core.posterior.transitions import Uniform, chance_wrong, estimate_by_class, sharpened, temperature
+from aum_core.posterior.confident_learning import MeanProbabilities, confident_joint, expected_wrong
+from aum_core.posterior.transitions import (
+    Symmetric,
+    chance_wrong,
+    estimate_class_conditional,
+    fit_inverse_temperature,
+    sharpened,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-    from aum_core.posterior.early_statistics import EarlySigns
+    from aum_core.posterior.early_statistics import EarlyStatistics
     from aum_core.posterior.transitions import Transition
 
 __all__ = ["CONDITIONS", "NoisePosterior", "Verdict", "estimate", "noise_posterior"]
 
-Verdict = Literal["spread", "classes", "cannot tell"]
+Verdict = Literal["symmetric", "class-conditional", "undetermined"]
 
 CONDITIONS: dict[Verdict, str] = {
-    "spread": "The errors look spread over all classes, as slips are. Precision and recall hold roughly, and less so "
-    "where few labels are wrong.",
-    "classes": "The errors look as if they followed from the class, as confusions do. Precision and recall hold "
-    "roughly if they do; where samples are ambiguous they promise too much.",
-    "cannot tell": "Cannot tell which labels are wrong: where the network disagrees with labels it is unsure, so "
+    "symmetric": "The errors look spread over all classes, as slips are. Precision and recall hold roughly, and less "
+    "so where few labels are wrong.",
+    "class-conditional": "The errors look as if they followed from the class, as confusions do. Precision and recall "
+    "hold roughly if they do; where samples are ambiguous they promise too much.",
+    "undetermined": "Cannot tell which labels are wrong: where the network disagrees with labels it is unsure, so "
     "samples are ambiguous, or hardly any label is wrong. The noise posterior flags nothing then. Its ranking is for "
     "review; that by AUM is as good here.",
 }
@@ -71,12 +77,12 @@ class NoisePosterior:
         ``transition[i, j]``: how likely a sample of class i is labelled j. Rows add up to 1.
     expected_wrong : float
         How many labels are expected to be wrong.
-    verdict : {"spread", "classes", "cannot tell"}
+    verdict : {"symmetric", "class-conditional", "undetermined"}
         Whether errors are spread over all classes, follow from the class, or nothing can be told: see `CONDITIONS`.
-    temperature, correction : float
-        The power by which probabilities are sharpened, and the amount by which the logit of the given label is lowered
-        for the network having been trained on it.
-    signs : EarlySigns, optional
+    inverse_temperature, correction : float
+        1/T, which makes the network's probabilities as sure as the labels bear out, and the amount by which the logit
+        of the given label is lowered for the network having been trained on it.
+    statistics : EarlyStatistics, optional
         What the verdict rests on.
     """
 
@@ -85,14 +91,14 @@ class NoisePosterior:
     transition: NDArray[np.float64]
     expected_wrong: float
     verdict: Verdict
-    temperature: float
+    inverse_temperature: float
     correction: float
-    signs: EarlySigns | None = None
+    statistics: EarlyStatistics | None = None
 
     @property
     def flagged(self) -> NDArray[np.bool_]:
         """True, (N,), where the label is more likely wrong than right; nowhere where nothing can be told."""
-        return (self.probabilities > 0.5) & (self.verdict != "cannot tell")
+        return (self.probabilities > 0.5) & (self.verdict != "undetermined")
 
     @property
     def predicted_precision(self) -> float | None:
@@ -124,7 +130,7 @@ class NoisePosterior:
         Examples
         --------
         >>> chances = np.array([0.1, 0.9, 0.4, 0.8])
-        >>> posterior = NoisePosterior(chances, np.array([0, 1, 0, 1]), np.eye(2), 2, "classes", 1.0, 0.0)
+        >>> posterior = NoisePosterior(chances, np.array([0, 1, 0, 1]), np.eye(2), 2, "class-conditional", 1.0, 0.0)
         >>> posterior.flag_at_precision(0.7).tolist()
         [False, True, True, True]
         """
@@ -133,7 +139,7 @@ class NoisePosterior:
         order = self.most_suspicious(int(np.count_nonzero(~np.isnan(self.probabilities))))
         means = np.cumsum(self.probabilities[order]) / np.arange(1, len(order) + 1)
         flagged = np.zeros(len(self.probabilities), np.bool_)
-        if self.verdict == "cannot tell":
+        if self.verdict == "undetermined":
             return flagged
         flagged[order[: np.count_nonzero(means >= precision)]] = True  # means of a falling row fall
         return flagged
@@ -153,9 +159,9 @@ class NoisePosterior:
             "predicted_recall": self._recall(chosen),
             "verdict": self.verdict,
             "conditions": CONDITIONS[self.verdict],
-            "temperature": self.temperature,
+            "inverse_temperature": self.inverse_temperature,
             "correction": self.correction,
-            "early_signs": None if self.signs is None else asdict(self.signs),
+            "early_statistics": None if self.statistics is None else asdict(self.statistics),
         }
 
     def _precision(self, flagged: NDArray[np.bool_]) -> float | None:
@@ -211,51 +217,55 @@ def noise_posterior(mean_softmax: ArrayLike, targets: ArrayLike) -> NoisePosteri
             f"mean_softmax: row {wrong[0]} is not of probabilities that add up to 1 but {means[wrong[0]]}; want the "
             "softmax of logits"
         )
-    return estimate(Beliefs(means, measured.astype(np.int64), labels))
+    return estimate(MeanProbabilities(means, measured.astype(np.int64), labels))
 
 
-def estimate(beliefs: Beliefs, signs: EarlySigns | None = None) -> NoisePosterior:
+def estimate(averages: MeanProbabilities, statistics: EarlyStatistics | None = None) -> NoisePosterior:
     """Estimate the chances from what the network believes, with the verdict of the first epochs if there are such."""
-    joint = confident_joint(beliefs)
-    power = temperature(beliefs)
-    model = _by_class_alone(joint, beliefs, power) if signs is None else _judged(signs, joint, beliefs, power)
-    correction = _correction(beliefs, power, model)
-    probabilities = np.full(beliefs.num_rows, np.nan)
-    suggested = np.full(beliefs.num_rows, -1)
-    for rows, means, labels in beliefs.blocks():
-        chances, truth = chance_wrong(sharpened(means, power), labels, model.transition, correction)
+    joint = confident_joint(averages)
+    beta = fit_inverse_temperature(averages)
+    model = _by_class_alone(joint, averages, beta) if statistics is None else _judged(statistics, joint, averages, beta)
+    correction = _correction(averages, beta, model)
+    probabilities = np.full(averages.num_rows, np.nan)
+    suggested = np.full(averages.num_rows, -1)
+    for rows, means, labels in averages.blocks():
+        chances, truth = chance_wrong(sharpened(means, beta), labels, model.transition, correction)
         probabilities[rows], suggested[rows] = chances, truth.argmax(axis=1)
     matrix = model.transition.matrix
-    return NoisePosterior(probabilities, suggested, matrix, model.expected, model.verdict, power, correction, signs)
+    return NoisePosterior(probabilities, suggested, matrix, model.expected, model.verdict, beta, correction, statistics)
 
 
-def _by_class_alone(joint: NDArray[np.float64], beliefs: Beliefs, power: float) -> _Model:
-    transition = estimate_by_class(joint, beliefs, power)
-    return _Model("classes", transition, round(expected_wrong(joint, beliefs)), bisections=8)
+def _by_class_alone(joint: NDArray[np.float64], averages: MeanProbabilities, beta: float) -> _Model:
+    transition = estimate_class_conditional(joint, averages, beta)
+    return _Model("class-conditional", transition, round(expected_wrong(joint, averages)), bisections=8)
 
 
-def _judged(signs: EarlySigns, joint: NDArray[np.float64], beliefs: Beliefs, power: float) -> _Model:
+def _judged(
+    statistics: EarlyStatistics, joint: NDArray[np.float64], averages: MeanProbabilities, beta: float
+) -> _Model:
     """Judge by the first epochs what kind of errors there are, and how many."""
-    spread, disagreement = signs.spread, signs.disagreement
-    num_samples, late = len(beliefs.measured), expected_wrong(joint, beliefs)
+    symmetric, disagreement = statistics.symmetric, statistics.disagreement
+    num_samples, late = len(averages.measured), expected_wrong(joint, averages)
     is_sure = disagreement.confidence_ratio >= _MIN_CONFIDENCE_RATIO
-    if spread.rate * num_samples >= max(1.0, _MIN_SHARE * late) and spread.power >= _MIN_POWER:
-        expected = min(num_samples * spread.rate / spread.power, float(disagreement.count))
+    if symmetric.rate * num_samples >= max(1.0, _MIN_SHARE * late) and symmetric.power >= _MIN_POWER:
+        expected = min(num_samples * symmetric.rate / symmetric.power, float(disagreement.count))
         expected = max(expected, late) if is_sure else expected
-        errors = Uniform(min(expected / num_samples, _HIGHEST_RATE), beliefs.num_classes)
-        return _Model("spread", errors, expected, least_correction=-2.0)
+        errors = Symmetric(min(expected / num_samples, _HIGHEST_RATE), averages.num_classes)
+        return _Model("symmetric", errors, expected, least_correction=-2.0)
     # the first count is too high while the network underfits, the second too low once it learns labels by heart
     expected = (disagreement.expected_wrong + late) / 2
-    return _Model("classes" if is_sure else "cannot tell", estimate_by_class(joint, beliefs, power), expected)
+    return _Model(
+        "class-conditional" if is_sure else "undetermined", estimate_class_conditional(joint, averages, beta), expected
+    )
 
 
-def _correction(beliefs: Beliefs, power: float, model: _Model) -> float:
+def _correction(averages: MeanProbabilities, beta: float, model: _Model) -> float:
     """How much to lower the given labels until as many are held to be wrong as are expected to be."""
 
     def held_wrong(correction: float) -> float:
         found = 0.0
-        for _, means, labels in beliefs.blocks():
-            found += float(chance_wrong(sharpened(means, power), labels, model.transition, correction)[0].sum())
+        for _, means, labels in averages.blocks():
+            found += float(chance_wrong(sharpened(means, beta), labels, model.transition, correction)[0].sum())
         return found
 
     low, high = model.least_correction, _LARGEST_CORRECTION

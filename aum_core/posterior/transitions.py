@@ -1,7 +1,8 @@
 """How labels go wrong, as the chance ``T[i, j]`` that a sample of class i is labelled j, and what follows from it.
 
-`Uniform` has one number: any other class is as likely. `ByClass` has a row for each class. Both give the chance that a
-label is wrong by Bayes' rule, once the network's beliefs are freed from the noise that it has learnt too.
+`Symmetric` has one number: any other class is as likely. `ClassConditional` has a row for each class. Both give the
+chance that a label is wrong by Bayes' rule, once the network's probabilities are freed from the noise that it has
+learnt too.
 """
 
 from __future__ import annotations
@@ -16,16 +17,16 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from aum_core.posterior.confident_learning import Beliefs
+    from aum_core.posterior.confident_learning import MeanProbabilities
 
 __all__ = [
-    "ByClass",
+    "ClassConditional",
+    "Symmetric",
     "Transition",
-    "Uniform",
     "chance_wrong",
-    "estimate_by_class",
+    "estimate_class_conditional",
+    "fit_inverse_temperature",
     "sharpened",
-    "temperature",
 ]
 
 _SMALLEST = 1e-12
@@ -60,7 +61,7 @@ class Transition(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Uniform:
+class Symmetric:
     """Errors that give any other class as likely; O(C) where a matrix would take O(C x C)."""
 
     rate: float
@@ -94,7 +95,7 @@ class Uniform:
 
 
 @dataclass(frozen=True, slots=True)
-class ByClass:
+class ClassConditional:
     """Errors that follow from the class."""
 
     matrix: NDArray[np.float64]
@@ -126,7 +127,7 @@ def chance_wrong(
     Parameters
     ----------
     sharp : ndarray of shape (B, C)
-        Beliefs, as sure as they should be: see `temperature`.
+        Mean probabilities, as sure as they should be: see `fit_inverse_temperature`.
     labels : ndarray of shape (B,)
     transition : Transition
     correction : float
@@ -151,22 +152,26 @@ def _unmixed(sharp: NDArray[np.float64], transition: Transition) -> NDArray[np.f
     return truth
 
 
-def sharpened(means: NDArray[np.float64], power: float) -> NDArray[np.float64]:
-    """Raise probabilities (B, C) to a power, and have them add up to 1 again."""
-    logs = np.log(np.clip(means, 1e-8, 1.0)) * power
+def sharpened(means: NDArray[np.float64], beta: float) -> NDArray[np.float64]:
+    """Raise probabilities (B, C) to the power `beta`, and have them add up to 1 again."""
+    logs = np.log(np.clip(means, 1e-8, 1.0)) * beta
     logs -= logs.max(axis=1, keepdims=True)
     np.exp(logs, out=logs)
     logs /= logs.sum(axis=1, keepdims=True)
     return logs
 
 
-def temperature(beliefs: Beliefs) -> float:
-    """Give the power under which the given labels are most likely: an average is never as sure as it should be."""
+def fit_inverse_temperature(averages: MeanProbabilities) -> float:
+    """Fit the inverse temperature 1/T, under which the given labels are most likely.
 
-    def loss(log_power: float) -> float:
+    An average of probabilities is less sure than it should be; this is temperature scaling (Guo et al. 2017, "On
+    Calibration of Modern Neural Networks", arXiv 1706.04599) of its logarithms.
+    """
+
+    def loss(log_beta: float) -> float:
         total = 0.0
-        for _, means, labels in beliefs.blocks():
-            sharp = sharpened(means, float(np.exp(log_power)))
+        for _, means, labels in averages.blocks():
+            sharp = sharpened(means, float(np.exp(log_beta)))
             total -= float(np.log(np.maximum(sharp[np.arange(len(labels)), labels], np.finfo(float).tiny)).sum())
         return total
 
@@ -189,30 +194,32 @@ def _lowest(function: Callable[[float], float], low: float, high: float) -> floa
     return (low + high) / 2
 
 
-def estimate_by_class(joint: NDArray[np.float64], beliefs: Beliefs, power: float) -> ByClass:
-    """Estimate T from the joint of confident learning, refined by what the beliefs show, its shape shrunk."""
-    transition = ByClass(joint / np.maximum(joint.sum(axis=1, keepdims=True), _SMALLEST))
+def estimate_class_conditional(
+    joint: NDArray[np.float64], averages: MeanProbabilities, beta: float
+) -> ClassConditional:
+    """Estimate T from the joint of confident learning, refined by what the averages show, its shape shrunk."""
+    transition = ClassConditional(joint / np.maximum(joint.sum(axis=1, keepdims=True), _SMALLEST))
     for _ in range(_REFINEMENTS):
-        transition = _refined(transition, beliefs, power)
-    return ByClass(_shrunk(transition.matrix, beliefs))
+        transition = _refined(transition, averages, beta)
+    return ClassConditional(_shrunk(transition.matrix, averages))
 
 
-def _refined(transition: ByClass, beliefs: Beliefs, power: float) -> ByClass:
+def _refined(transition: ClassConditional, averages: MeanProbabilities, beta: float) -> ClassConditional:
     """One step of expectation and maximisation: the transitions that the believed truths and given labels show."""
     num_classes = len(transition.matrix)
     seen = np.full((num_classes, num_classes), 1 / num_classes)
-    for _, means, labels in beliefs.blocks():
-        responsible = _unmixed(sharpened(means, power), transition) * transition.matrix[:, labels].T
+    for _, means, labels in averages.blocks():
+        responsible = _unmixed(sharpened(means, beta), transition) * transition.matrix[:, labels].T
         responsible /= responsible.sum(axis=1, keepdims=True)
         np.add.at(seen.T, labels, responsible)
-    return ByClass(seen / seen.sum(axis=1, keepdims=True))
+    return ClassConditional(seen / seen.sum(axis=1, keepdims=True))
 
 
-def _shrunk(matrix: NDArray[np.float64], beliefs: Beliefs) -> NDArray[np.float64]:
+def _shrunk(matrix: NDArray[np.float64], averages: MeanProbabilities) -> NDArray[np.float64]:
     """Draw the shape of each row's errors towards uniform, by as many samples as there are classes."""
     num_classes = len(matrix)
     believed = np.zeros(num_classes, np.int64)
-    for _, means, _ in beliefs.blocks():
+    for _, means, _ in averages.blocks():
         believed += np.bincount(means.argmax(axis=1), minlength=num_classes)
     wrong = matrix.copy()
     np.fill_diagonal(wrong, 0.0)

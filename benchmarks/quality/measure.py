@@ -18,7 +18,7 @@ from sklearn.model_selection import StratifiedKFold
 
 import aum_core
 from aum.torch import AUMCalculator, ThresholdPlan
-from aum_core import flip_ambiguous, flip_pairs, flip_uniform, measure_detection
+from aum_core import flip_instance_dependent, flip_pairs, flip_uniform, measure_detection
 from aum_core.scores.kinds import oriented
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ class Trial:
         kind, rate = NOISES[self._experiment.noise]
         labels, num_classes, seed = self._data.labels, self._data.num_classes, self._experiment.seed
         if kind == "instance-dependent":
-            return flip_ambiguous(labels, self._weak_scores(), rate, seed)
+            return flip_instance_dependent(labels, self._weak_scores(), rate, seed)
         if kind == "pair":
             return flip_pairs(labels, num_classes, rate, seed)
         return flip_uniform(labels, num_classes, rate, seed)
@@ -238,8 +238,8 @@ def measure(experiment: Experiment, data: DataSet) -> dict[str, Any]:
             "removed": plain.posterior.expected_wrong / len(data.labels),
             "precision": plain.posterior.predicted_precision,
             "recall": plain.posterior.predicted_recall,
-            "undetermined": float(plain.posterior.verdict == "cannot tell"),
-            "symmetric": float(plain.posterior.verdict == "spread"),
+            "undetermined": float(plain.posterior.verdict == "undetermined"),
+            "symmetric": float(plain.posterior.verdict == "symmetric"),
         },
         "errors": errors,
     }

@@ -44,7 +44,7 @@ def cut_by_percentile(
 ) -> Verdict:
     """Flag the AUMs below the percentile of the threshold samples' AUMs, linearly interpolated."""
     cut = plan.cut(aums, percentile, combine)
-    return Verdict(cut.flagged, np.array(aums) < cut.cutoffs[:, None], cut.choices())
+    return Verdict(cut.flagged, np.array(aums) < cut.cutoffs[:, None], cut.describe())
 
 
 def cut_by_count(plan: ThresholdPlan, aums: Sequence[NDArray[np.float64]], percentile: float, combine: Any) -> Verdict:
@@ -61,7 +61,7 @@ def cut_by_count(plan: ThresholdPlan, aums: Sequence[NDArray[np.float64]], perce
     """
     if combine == "mean":
         raise ValueError("combine: 'mean' goes with the rule 'percentile' only; want 'all' or 'any'")
-    choices = plan.cut(aums, percentile, combine).choices()  # checks what there is to check
+    choices = plan.cut(aums, percentile, combine).describe()  # checks what there is to check
     cutoffs = np.array(
         [_cutoff(each[rows], percentile) for each, rows in zip(aums, plan.threshold_samples, strict=True)]
     )

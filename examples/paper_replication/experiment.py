@@ -247,5 +247,5 @@ class Experiment:
             used = np.array([run.regular for run in self.plan.runs]) & ~np.isnan(aums)
             mean = np.where(used, aums, 0.0).sum(axis=0) / np.maximum(used.sum(axis=0), 1)
             mean[~used.any(axis=0)] = np.nan
-            told["detection"] = measure_detection(mean, flipped, flagged=removed).as_dict()
+            told["detection"] = measure_detection(mean, flipped, flagged=removed).describe()
         return told

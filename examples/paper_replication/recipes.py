@@ -86,7 +86,7 @@ class Recipe:
             measuring=replace(self.measuring, epochs=max(2, round(scale * self.measuring.epochs))),
         )
 
-    def as_dict(self) -> dict[str, Any]:
+    def describe(self) -> dict[str, Any]:
         """Give the settings by name, as ``run.json`` has them."""
         settings = asdict(self)
         for schedule in ("training", "measuring"):

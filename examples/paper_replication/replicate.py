@@ -90,7 +90,7 @@ def _prepare(options: argparse.Namespace) -> tuple[Path, Experiment, dict[str, A
         "job": "paper_replication",
         "aum_version": __version__,
         "options": {name: value for name, value in vars(options).items() if name not in _NOT_OF_THE_RESULT},
-        "recipe": recipe.as_dict(),
+        "recipe": recipe.describe(),
         "choices": asdict(choices),
         "row": {
             **dict.fromkeys(COLUMNS),

@@ -370,7 +370,7 @@ def test_the_noise_posterior_tells_its_rates_and_what_to_make_of_them(confused):
     assert report["cut"]["rule"] == "noise posterior above one half"
     assert (report["method"], report["epochs"]) == ("noise-posterior", 20)
     assert f"Expected  {told['expected_wrong']:.0f} wrong labels" in done.stdout
-    assert told["verdict"] == "classes"
+    assert told["verdict"] == "class-conditional"
     for words in ("chance wrong", "look as if they followed from the class", "look at me"):
         assert words in done.stdout
     _, *rows = csv_rows(folder / "out" / "transition.csv")

@@ -35,7 +35,7 @@ def test_figures_by_hand():
         precision=pytest.approx(2 / 3),
         recall=pytest.approx(2 / 3),
     )
-    assert found.as_dict()["average_precision"] == found.average_precision
+    assert found.describe()["average_precision"] == found.average_precision
 
 
 def test_tied_aums_count_as_what_chance_would_find():

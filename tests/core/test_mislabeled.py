@@ -95,7 +95,7 @@ def test_files_of_the_job(data, framework, tmp_path):
     }
     run = json.loads((tmp_path / "run/run.json").read_text())
     assert run == findings.run
-    assert run["cut"] == findings.cut.choices()
+    assert run["cut"] == findings.cut.describe()
     assert run["purpose"] == "a test"
     assert run["samples"] == 600
     plan = ThresholdPlan.load(tmp_path / "run/threshold_plan.npz")

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from aum_core import ThresholdPlan, flip_ambiguous, flip_by_matrix, flip_pairs, flip_uniform
+from aum_core import ThresholdPlan, flip_by_matrix, flip_instance_dependent, flip_pairs, flip_uniform
 
 TARGETS = np.random.default_rng(0).integers(0, 5, 1000)
 SCORES = np.random.default_rng(1).dirichlet(np.ones(5), 1000)
@@ -10,7 +10,7 @@ MATRIX = [[0.5, 0.5, 0, 0, 0], [0, 1, 0, 0, 0], [0, 0, 0, 0, 1], [0.2] * 5, [0, 
 OF_A_SHARE = {
     "uniform": lambda targets, rate, seed=0: flip_uniform(targets, 5, rate, seed),
     "pairs": lambda targets, rate, seed=0: flip_pairs(targets, 5, rate, seed),
-    "ambiguous": lambda targets, rate, seed=0: flip_ambiguous(targets, SCORES, rate, seed),
+    "ambiguous": lambda targets, rate, seed=0: flip_instance_dependent(targets, SCORES, rate, seed),
 }
 ALL = {**OF_A_SHARE, "matrix": lambda targets, rate, seed=0: flip_by_matrix(targets, MATRIX, seed)}
 
@@ -108,7 +108,7 @@ def test_a_matrix_that_does_not_fit_is_named(matrix, words):
 def test_the_less_sure_the_sooner_flipped_and_to_the_likelier_class():
     targets = np.zeros(30_000, np.int64)
     scores = np.tile([[0.9, 0.1, 0.0], [0.4, 0.4, 0.2], [1.0, 0.0, 0.0]], (10_000, 1))
-    noisy, flipped = flip_ambiguous(targets, scores, 0.02)
+    noisy, flipped = flip_instance_dependent(targets, scores, 0.02)
     sure, unsure, certain = flipped[0::3], flipped[1::3], flipped[2::3]
     assert unsure.sum() / sure.sum() == pytest.approx(6, rel=0.25)  # weights of .6 and .1
     assert not certain.any()
@@ -129,4 +129,4 @@ def test_the_less_sure_the_sooner_flipped_and_to_the_likelier_class():
 )
 def test_scores_that_do_not_fit_are_named(scores, words):
     with pytest.raises(ValueError, match=words):
-        flip_ambiguous(TARGETS, scores, 0.1)
+        flip_instance_dependent(TARGETS, scores, 0.1)

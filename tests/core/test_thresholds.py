@@ -124,7 +124,7 @@ def test_infinite_aums_are_cut_without_a_warning():
 
 def test_cut_says_every_choice():
     cut = PLAN.cut(AUMS, percentile=50, combine="any")
-    choices = cut.choices()
+    choices = cut.describe()
     assert json.loads(json.dumps(choices)) == choices
     expected = {
         "percentile": 50.0,

@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> None:
         with writing_to(out):
             findings = _search(options, data, out)
             check = None if flipped is None else measure_detection(findings.scores, flipped, flagged=findings.flagged)
-            extra = {} if check is None else {"self_check": check.as_dict()}
+            extra = {} if check is None else {"self_check": check.describe()}
             write_json(out / "run.json", {**findings.run, "seconds": round(time.monotonic() - started, 3), **extra})
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"interrupted; the files in {out} so far are whole") from None
