@@ -6,6 +6,7 @@ import csv
 import errno
 import io
 import json
+import os
 import re
 import signal
 import subprocess
@@ -807,6 +808,7 @@ def test_a_command_is_wanted():
 # what is left when it is stopped
 
 
+@pytest.mark.skipif(os.name == "nt", reason="a process of its own cannot be sent a Ctrl-C there")
 def test_ctrl_c_leaves_whole_files_of_this_run_alone(tmp_path):
     out = tmp_path / "out"
     out.mkdir()

@@ -156,7 +156,8 @@ def test_records_that_cannot_be_read(refused, tmp_path, pyarrow):
     (tmp_path / "records").mkdir()
     (tmp_path / "records/rank0-part000000.parquet").write_bytes(b"half")
     message = refused("records", tmp_path, "7")
-    assert message.startswith(f"{tmp_path}: its records cannot be read ({tmp_path}/records/rank0-part000000.parquet: ")
+    part = tmp_path / "records" / "rank0-part000000.parquet"
+    assert message.startswith(f"{tmp_path}: its records cannot be read ({part}: ")
     (tmp_path / "records/rank0-part000000.parquet").rename(tmp_path / "records/other.parquet")
     assert "no records in it" in refused("records", tmp_path, "7")
 

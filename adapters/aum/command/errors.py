@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["InputError", "by_option", "one_line", "writing_to"]
+__all__ = ["InputError", "by_option", "one_line", "reading", "writing_to"]
 
 
 class InputError(Exception):
@@ -43,6 +43,20 @@ def by_option(**options: str) -> Iterator[None]:
         if argument not in options:
             raise
         raise InputError(f"{options[argument]}: {words}") from None
+
+
+@contextmanager
+def reading(path: object, trouble: str, *kinds: type[Exception]) -> Iterator[None]:
+    """Say which file it is that is damaged or foreign, where the block raises an error of these kinds.
+
+    Raises
+    ------
+    InputError
+    """
+    try:
+        yield
+    except kinds as error:
+        raise InputError(f"{path}: {trouble} ({one_line(error)})") from None
 
 
 @contextmanager

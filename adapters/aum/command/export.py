@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aum.command.errors import InputError, writing_to
+from aum.command.errors import writing_to
 from aum.command.merge import check_free
 from aum.command.parquet_totals import write_totals
 from aum.command.printer import say
@@ -20,21 +20,11 @@ __all__ = ["run"]
 
 
 def run(options: argparse.Namespace) -> None:
-    """Do what `aum export` was asked to do.
-
-    Raises
-    ------
-    InputError
-        Where something does not fit; nothing is written then.
-    """
+    """Do what `aum export` was asked to do."""
     out = Path(options.out)
     check_free(out)
     shards = find_shards(options.runs)
     with writing_to(out), write_whole_folder(out) as folder:
         for number, shard in enumerate(shards):
-            totals = load_totals(shard.path)
-            try:
-                write_totals(folder / f"{number:05}-{shard.path.stem}.parquet", totals)
-            except InputError as error:
-                raise InputError(f"{shard.path}: {error}") from None
+            write_totals(folder / f"{number:05}-{shard.path.stem}.parquet", load_totals(shard.path), source=shard.path)
     say(f"{counted(len(shards), 'file')} of totals in {out}: sample_id, sum, count")

@@ -35,15 +35,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
 
 
 def run(options: argparse.Namespace) -> None:
-    """Do what `aum find` was asked to do.
-
-    Raises
-    ------
-    InputError
-        Where something does not fit, before anything is trained, removed or written.
-    KeyboardInterrupt
-        With words for the user, once something may have been written.
-    """
+    """Do what `aum find` was asked to do."""
     _complete(options)
     data = load(options.data, labels=options.labels, label_column=options.label_column, id_column=options.id_column)
     flipped = _flip(options, data)

@@ -21,13 +21,7 @@ _UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
 
 def run(options: argparse.Namespace) -> None:
-    """Do what `aum info` was asked to do.
-
-    Raises
-    ------
-    InputError
-        Where something does not fit.
-    """
+    """Do what `aum info` was asked to do."""
     path = Path(options.run_folder)
     if path.is_file():
         _print_shards([path])

@@ -35,13 +35,7 @@ class Merged:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Do what `aum merge` was asked to do.
-
-    Raises
-    ------
-    InputError
-        Where something does not fit; nothing is written then.
-    """
+    """Do what `aum merge` was asked to do."""
     out = Path(options.out)
     check_free(out)
     shards = find_shards(options.runs)

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa  # noqa: TID251 # what this module is about
 import pyarrow.parquet  # noqa: TID251 # as above
 
-from aum.command.errors import InputError
+from aum.command.errors import InputError, reading
 from aum_core import Totals
 from aum_core.files.whole import write_whole
 from aum_core.ids import as_ids
@@ -22,10 +22,17 @@ if TYPE_CHECKING:
 __all__ = ["read_totals", "write_totals"]
 
 
-def write_totals(path: str | os.PathLike[str], totals: Totals) -> None:
+def write_totals(path: str | os.PathLike[str], totals: Totals, source: object) -> None:
     """Write the columns ``sample_id`` (int64 or string), ``sum`` (double) and ``count`` (int64).
 
-    Rows are in the order of the ids. What was left out is told in the metadata of the schema, as ``aum``.
+    Rows are in the order of the ids. What was left out is in the metadata of the schema, as ``aum``.
+
+    Parameters
+    ----------
+    path : str or path
+    totals : Totals
+    source : path
+        The file that they are from, which an error names.
 
     Raises
     ------
@@ -33,21 +40,23 @@ def write_totals(path: str | os.PathLike[str], totals: Totals) -> None:
         Where ids are of both kinds, or ints beyond 64 bits: a column has one type.
     """
     totals = totals.sorted()
-    columns = {"sample_id": _id_column(totals.sample_ids), "sum": totals.sums, "count": totals.counts}
+    columns = {"sample_id": _id_column(totals.sample_ids, source), "sum": totals.sums, "count": totals.counts}
     table = pa.table(columns).replace_schema_metadata({"aum": json.dumps({"left_out": totals.left_out})})
     with write_whole(path, "wb") as file:
         pa.parquet.write_table(table, file, compression="zstd")
 
 
-def _id_column(ids: NDArray[Any]) -> Any:
+def _id_column(ids: NDArray[Any], source: object) -> Any:
     if ids.dtype != object:
         return pa.array(ids)
     if not all(isinstance(each, str) for each in ids.tolist()):
-        raise InputError("sample ids are strs and ints, or ints beyond 64 bits: a column of Parquet has one type")
+        raise InputError(
+            f"{source}: sample ids are strs and ints, or ints beyond 64 bits: a column of Parquet has one type"
+        )
     try:
         return pa.array(ids.tolist(), pa.string())
     except UnicodeEncodeError as error:
-        raise InputError(f"sample id {error.object!r}: not text, as a column of Parquet wants") from None
+        raise InputError(f"{source}: sample id {error.object!r}: not text, as a column of Parquet wants") from None
 
 
 def read_totals(path: str | os.PathLike[str]) -> Totals:
@@ -58,16 +67,14 @@ def read_totals(path: str | os.PathLike[str]) -> Totals:
     InputError
         Where columns are missing or of other types, or a sample is there twice.
     """
-    try:
+    with reading(path, "not totals as Parquet, or damaged", pa.ArrowException, OSError, KeyError):
         with pa.parquet.ParquetFile(path) as file:
             table = file.read()
-        columns = [table[name] for name in ("sample_id", "sum", "count")]
-    except (pa.ArrowException, OSError, KeyError) as error:
-        raise InputError(f"{path}: not totals as Parquet, or damaged ({error})") from None
-    for name, column in zip(("sample_id", "sum", "count"), columns, strict=True):
+        columns = {name: table[name] for name in ("sample_id", "sum", "count")}
+    for name, column in columns.items():
         if column.null_count:
             raise InputError(f"{path}: {column.null_count} values of {name} are missing")
-    ids, sums, counts = (column.to_numpy() for column in columns)
+    ids, sums, counts = (column.to_numpy() for column in columns.values())
     try:
         counts = counts.astype(np.int64)
         totals = Totals.from_rows(sums, counts, as_ids(ids), _left_out(table))

@@ -23,13 +23,7 @@ __all__ = ["run"]
 
 
 def run(options: argparse.Namespace) -> None:
-    """Do what `aum rank` was asked to do.
-
-    Raises
-    ------
-    InputError
-        Where something does not fit.
-    """
+    """Do what `aum rank` was asked to do."""
     totals = add_up(find_shards(options.runs), force=options.force).totals
     if options.out is not None:
         _write(Path(options.out), totals)

@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aum.command.errors import InputError
+from aum.command.errors import InputError, reading
 from aum.command.printer import can_show, print_table, say
 from aum.command.text import BARS, counted, number, sparkline
 from aum_core import AUMRecord
@@ -23,13 +23,7 @@ __all__ = ["run"]
 
 
 def run(options: argparse.Namespace) -> None:
-    """Do what `aum records` was asked to do.
-
-    Raises
-    ------
-    InputError
-        Where the run has no records, or none of this sample.
-    """
+    """Do what `aum records` was asked to do."""
     folder = Path(options.run_folder)
     found = _find(folder, options.sample_id, as_str=options.str)
     if not found:
@@ -55,16 +49,10 @@ def _find(folder: Path, text: str, *, as_str: bool) -> list[list[AUMRecord]]:
 def _in_parts(folder: Path, sample_ids: list[SampleId]) -> list[list[AUMRecord]]:
     from aum.parquet import read_records  # noqa: PLC0415 # loads pyarrow
 
-    found = []
-    try:
+    with reading(folder, "its records cannot be read", OSError, ValueError):  # pyarrow's own are of these
         records = read_records(folder)
-        for sample_id in sample_ids:
-            rows = _rows(records, sample_id)
-            if rows:
-                found.append([AUMRecord(sample_id=sample_id, **row) for row in rows])
-    except (OSError, ValueError) as error:  # pyarrow's own are of these
-        raise InputError(f"{folder}: its records cannot be read ({error})") from None
-    return found
+        found = [(sample_id, _rows(records, sample_id)) for sample_id in sample_ids]
+    return [[AUMRecord(sample_id=sample_id, **row) for row in rows] for sample_id, rows in found if rows]
 
 
 def _rows(records: RecordFiles, sample_id: SampleId) -> list[dict[str, Any]]:
@@ -115,7 +103,7 @@ def _print(records: list[AUMRecord], last: int | None) -> None:
             "label": [str(each.target_logit) for each in shown],
             "its logit": [number(each.target_val) for each in shown],
             "best other": [str(each.other_logit) for each in shown],
-            "its logit ": [number(each.other_val) for each in shown],
+            "other's logit": [number(each.other_val) for each in shown],
             "margin": [number(each.margin) for each in shown],
             "AUM": [number(each.aum) for each in shown],
         }

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aum.command.errors import InputError
+from aum.command.errors import InputError, reading
 from aum_core import Totals
 
 if TYPE_CHECKING:
@@ -51,10 +51,8 @@ def read_run(folder: Path) -> dict[str, Any]:
     path = folder / "run.json"
     if not path.exists():
         return {}
-    try:
+    with reading(path, "damaged, or not JSON", OSError, ValueError):
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: damaged, or not JSON ({error})") from None
     if not isinstance(content, dict):
         raise InputError(f"{path}: not the run.json of a run")
     return content
@@ -76,7 +74,8 @@ def _paths(run: Path) -> list[Path]:
         return [run]
     if not run.is_dir():
         raise InputError(f"{run}: not there, want the folder of a run or a file of totals")
-    whole, ranks = run / "totals.npz", sorted(run.glob("totals_rank*.npz"), key=_rank_key)
+    whole = run / "totals.npz"
+    ranks = sorted(run.glob("totals_rank*.npz"), key=lambda path: (len(path.name), path.name))  # 10 comes after 9
     if whole.exists() and ranks and len(read_run(run).get("per_rank", [])) != len(ranks):
         raise InputError(
             f"{run}: has totals.npz and {len(ranks)} files totals_rank*.npz, of which its run.json does not say that "
@@ -90,11 +89,6 @@ def _paths(run: Path) -> list[Path]:
             "aum_values.csv; or name one totals_run*.npz"
         )
     raise InputError(f"{run}: has no totals.npz or totals_rank*.npz")
-
-
-def _rank_key(path: Path) -> tuple[int, str]:
-    found = _RANK.fullmatch(path.name)
-    return (int(found[1]) if found else -1, path.name)
 
 
 def load_totals(path: Path) -> Totals:

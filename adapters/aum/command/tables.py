@@ -16,14 +16,18 @@ import pyarrow.compute as pc  # noqa: TID251 # as above
 import pyarrow.csv  # noqa: TID251 # as above
 import pyarrow.parquet  # noqa: TID251 # as above
 
-from aum.command.errors import InputError, one_line
+from aum.command.errors import InputError, reading
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from numpy.typing import NDArray
 
 __all__ = ["read_table"]
 
 _UNREADABLE = (pa.ArrowException, OSError, UnicodeDecodeError)
+_PARSING = pa.csv.ParseOptions(newlines_in_values=True)
+_WANT_NUMBERS = "want numbers; encode it as such, or leave the column out"
 _PANDAS_INDEX = re.compile(r"__index_level_\d+__")
 
 
@@ -61,14 +65,12 @@ def read_table(
 
 def _column_names(path: str, suffix: str) -> list[str]:
     """Names of the columns of a table, each there once."""
-    try:
+    with _reading(path, suffix):
         if suffix == ".parquet":
             names = pa.parquet.read_schema(path).names
         else:
-            with pa.csv.open_csv(path, parse_options=_parsing()) as reader:
+            with pa.csv.open_csv(path, parse_options=_PARSING) as reader:
                 names = reader.schema.names
-    except _UNREADABLE as error:
-        raise InputError(f"{path}: {_why_unreadable(error, suffix)}") from None
     twice = [name for name, times in Counter(names).items() if times > 1]
     if twice:
         raise InputError(f"{path}: the column {twice[0]!r} is there twice; rename one of them")
@@ -97,8 +99,9 @@ def _check_not_an_index(path: str, name: str) -> None:
         )
 
 
-def _parsing() -> Any:
-    return pa.csv.ParseOptions(newlines_in_values=True)
+def _reading(path: str, suffix: str) -> AbstractContextManager[None]:
+    kind = "a Parquet file" if suffix == ".parquet" else "a table in UTF-8 text"
+    return reading(path, f"damaged, or not {kind}", *_UNREADABLE)
 
 
 def _csv(path: str, columns: list[str], label_column: str, id_column: str | None) -> Any:
@@ -109,18 +112,16 @@ def _csv(path: str, columns: list[str], label_column: str, id_column: str | None
         return _read_csv(path, as_text | dict.fromkeys(columns, pa.float64()))
     except _UNREADABLE as error:
         first = error
-    try:
+    with _reading(path, ".csv"):
         table = _read_csv(path, as_text | dict.fromkeys(columns, pa.string()))
-    except _UNREADABLE as error:
-        raise InputError(f"{path}: {_why_unreadable(error, '.csv')}") from None
-    for name in columns:
-        _check_numbers(table[name], f"{path}: column {name!r}")
-    raise InputError(f"{path}: {_why_unreadable(first, '.csv')}")
+        for name in columns:
+            _check_numbers(table[name], f"{path}: column {name!r}")
+        raise first
 
 
 def _read_csv(path: str, types: dict[str, Any]) -> Any:
     conversion = pa.csv.ConvertOptions(column_types=types)
-    return pa.csv.read_csv(path, parse_options=_parsing(), convert_options=conversion)
+    return pa.csv.read_csv(path, parse_options=_PARSING, convert_options=conversion)
 
 
 def _check_numbers(column: Any, where: str) -> None:
@@ -135,20 +136,9 @@ def _check_numbers(column: Any, where: str) -> None:
             raise InputError(f"{where}: row {row} (counted from 0) has {cell!r}, {_WANT_NUMBERS}") from None
 
 
-_WANT_NUMBERS = "want numbers; encode it as such, or leave the column out"
-
-
 def _parquet(path: str) -> Any:
-    try:
-        with pa.parquet.ParquetFile(path) as file:
-            return file.read()
-    except _UNREADABLE as error:
-        raise InputError(f"{path}: {_why_unreadable(error, '.parquet')}") from None
-
-
-def _why_unreadable(error: Exception, suffix: str) -> str:
-    kind = "a table in UTF-8 text" if suffix == ".csv" else "a Parquet file"
-    return f"damaged, or not {kind} ({one_line(error)})"
+    with _reading(path, ".parquet"), pa.parquet.ParquetFile(path) as file:
+        return file.read()
 
 
 def _plain(column: Any) -> Any:
