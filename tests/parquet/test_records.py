@@ -308,7 +308,7 @@ def test_the_first_rank_clears_away_ranks_that_are_no_longer_there(tmp_path):
 
 
 def test_a_disk_that_is_full_for_a_while_loses_no_record(tmp_path, monkeypatch):
-    from aum.parquet import log
+    from aum.parquet import part_folder
 
     def refuse(*_):
         raise OSError(28, "No space left on device")
@@ -317,7 +317,7 @@ def test_a_disk_that_is_full_for_a_while_loses_no_record(tmp_path, monkeypatch):
     batch = np.float32([[2, 0.5]] * 2), [0, 0], [1, 2]
     disk.accumulate(*batch)
     with monkeypatch.context() as full:
-        full.setattr(log, "write_part", refuse)
+        full.setattr(part_folder, "write_part", refuse)
         with pytest.raises(OSError, match="No space left"):
             disk.accumulate(*batch)
     disk.accumulate(*batch)

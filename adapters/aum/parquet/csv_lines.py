@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from aum.parquet.cells import float_cells
 from aum.parquet.merging import merged, number_over_ranks
 from aum.parquet.names import SampleKeys
 from aum.parquet.parts import rank_of
-from aum.parquet.ranking_lines import float_cells
 from aum_core.files.whole import write_whole
 from aum_core.records import RECORD_FIELDS
 

@@ -6,8 +6,6 @@ a Python object of each. Only where ints stand beside strs, or are beyond 64 bit
 
 from __future__ import annotations
 
-import csv
-import io
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from aum.parquet.cells import id_cell
 from aum_core.ids import id_order
 
 if TYPE_CHECKING:
@@ -142,7 +141,8 @@ class SampleKeys:
         if not self._mixed and pc.all(plain).as_py():
             return self._names
         chosen = pa.array(np.ones(len(self._names), bool)) if self._mixed else pc.invert(plain)
-        cells = list(map(_csv_cell, map(self._id_of, self._names.filter(chosen).to_pylist())))
+        ids = map(self._id_of, self._names.filter(chosen).to_pylist())
+        cells = [id_cell(each).encode("utf-8", "surrogateescape") for each in ids]
         return pc.replace_with_mask(self._names, chosen, pa.array(cells, pa.binary()))
 
     def _different(self, parts: Sequence[Path]) -> pa.Array:
@@ -210,9 +210,3 @@ def _int_from(content: bytes) -> int:
     if content[0]:
         return int.from_bytes(content[5:], "big")
     return -int.from_bytes(bytes(255 - each for each in content[5:]), "big")
-
-
-def _csv_cell(sample_id: SampleId) -> bytes:
-    text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerow((sample_id, 0))  # an empty text alone in its line would be quoted
-    return text.getvalue()[: -len(",0\n")].encode("utf-8", "surrogateescape")

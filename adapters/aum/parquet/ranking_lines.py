@@ -10,23 +10,34 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from aum.parquet.cells import TEXT, float_cell, float_cells, id_cell, replaced
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 __all__ = ["lines"]
 
-_TEXT = pa.large_string()
-_NOTHING, _COMMA, _END, _POINT_ZERO = (pa.scalar(text, _TEXT) for text in ("", ",", "\n", ".0"))
+_NOTHING, _COMMA, _END = (pa.scalar(text, TEXT) for text in ("", ",", "\n"))
 _MAY_BE_QUOTED = r'[\x00-\x1f",]'  # whether csv.writer quotes it, csv.writer is asked
 
 
 def lines(sample_ids: NDArray[Any], aums: NDArray[np.float64]) -> bytes | memoryview:
-    """Lines ``sample_id,aum`` (B of them) as csv.writer writes them, NaN as nothing.
+    r"""Lines ``sample_id,aum`` (B of them) as csv.writer writes them, NaN as nothing.
 
     Parameters
     ----------
     sample_ids : ndarray of shape (B,), int64 or objects (int and str)
     aums : ndarray of shape (B,), float64
+
+    Returns
+    -------
+    bytes or memoryview
+        Of UTF-8; names of another encoding are the bytes that they were.
+
+    Examples
+    --------
+    >>> bytes(lines(np.array([7, 3]), np.array([0.5, np.nan])))
+    b'7,0.5\n3,\n'
     """
     try:
         ids = _id_cells(sample_ids)
@@ -37,47 +48,19 @@ def lines(sample_ids: NDArray[Any], aums: NDArray[np.float64]) -> bytes | memory
     return memoryview(text)[: np.frombuffer(offsets, np.int64)[len(joined)]]
 
 
-def float_cells(values: NDArray[np.float64]) -> Any:
-    """Floats (B,) as Python's repr prints them, and NaN as nothing: an array of large strings."""
-    cells = pc.cast(pa.array(values), _TEXT)
-    size = np.abs(values)
-    plain = ((size >= 1e-4) & (size < 1e10)) | (size == 0)  # elsewhere the two do not agree on exponents
-    with np.errstate(invalid="ignore"):
-        whole = plain & (values == np.trunc(values))
-    if whole.any():
-        cells = pc.if_else(pa.array(whole), pc.binary_join_element_wise(cells, _POINT_ZERO, _NOTHING), cells)
-    return cells if plain.all() else _replaced(cells, ~plain, [_float_cell(each) for each in values[~plain].tolist()])
-
-
-def _float_cell(value: float) -> str:
-    return "" if value != value else repr(value)  # noqa: PLR0124 # NaN alone differs from itself
-
-
 def _id_cells(sample_ids: NDArray[Any]) -> Any:
     if sample_ids.dtype != object:
-        return pc.cast(pa.array(sample_ids), _TEXT)
+        return pc.cast(pa.array(sample_ids), TEXT)
     texts = [str(each) for each in sample_ids.tolist()]
-    cells = pa.array(texts, _TEXT)
+    cells = pa.array(texts, TEXT)
     special = pc.match_substring_regex(cells, _MAY_BE_QUOTED).to_numpy(zero_copy_only=False)
     if not special.any():
         return cells
-    return _replaced(cells, special, [_csv_cell(texts[row]) for row in np.flatnonzero(special).tolist()])
-
-
-def _replaced(cells: Any, where: NDArray[np.bool_], texts: list[str]) -> Any:
-    return pc.replace_with_mask(cells, pa.array(where), pa.array(texts, _TEXT))
-
-
-def _csv_cell(text: str) -> str:
-    return _csv([(text, "")]).removesuffix(",\n")
+    return replaced(cells, special, [id_cell(texts[row]) for row in np.flatnonzero(special).tolist()])
 
 
 def _lines_of_csv(sample_ids: NDArray[Any], aums: NDArray[np.float64]) -> bytes:
-    rows = zip(sample_ids.tolist(), map(_float_cell, aums.tolist()), strict=True)
-    return _csv(rows).encode("utf-8", "surrogateescape")
-
-
-def _csv(rows: Any) -> str:
-    text = io.StringIO()
+    text = io.StringIO(newline="")
+    rows = zip(sample_ids.tolist(), map(float_cell, aums.tolist()), strict=True)
     csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
+    return text.getvalue().encode("utf-8", "surrogateescape")
