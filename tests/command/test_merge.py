@@ -70,9 +70,8 @@ def test_the_same_shard_twice(refused, run, tmp_path):
     )
     copy = shutil.copy(first / "totals.npz", tmp_path / "copy.npz")
     message = refused("merge", first, copy, "--out", tmp_path / "out")
-    assert message == (
-        f"{copy} has the same content as {first / 'totals.npz'}: it would count twice; --force adds them up all the same"
-    )
+    same = f"{copy} has the same content as {first / 'totals.npz'}"
+    assert message == f"{same}: it would count twice; --force adds them up all the same"
     assert not (tmp_path / "out").exists()
 
 
