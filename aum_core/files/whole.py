@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 
 __all__ = [
+    "rename",
     "scratch_folder",
     "write_json",
     "write_whole",
@@ -69,7 +70,7 @@ def write_whole(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[An
             yield file
             file.flush()
             os.fsync(file.fileno())
-        _rename(temporary, target)
+        rename(temporary, target)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -100,12 +101,15 @@ def _remove_left_behind(target: Path, temporary: Path) -> None:
                 other.unlink()
 
 
-def _rename(temporary: Path, target: Path) -> None:
-    """Rename over what is there. Windows refuses that while any program has it open, a virus scanner for a moment."""
+def rename(path: Path, target: Path) -> None:
+    """Rename a file, over what is there, or a folder, where nothing is.
+
+    Windows refuses that while any program has one of the two open; a virus scanner has it for a moment.
+    """
     waits = iter(_WAITS if _WINDOWS else ())
     while True:
         try:
-            temporary.replace(target)
+            path.replace(target)
         except PermissionError as error:
             wait = next(waits, None)
             if wait is not None:
@@ -160,7 +164,7 @@ def write_whole_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         _sync_folder(temporary)
         if target.is_dir():
             target.rmdir()
-        _rename(temporary, target)
+        rename(temporary, target)
     except BaseException:
         shutil.rmtree(temporary)
         raise

@@ -1,6 +1,5 @@
 """The log on disk is the log in memory, in other places."""
 
-import os
 from functools import partial
 from pathlib import Path
 
@@ -11,8 +10,9 @@ import pytest
 
 from aum.parquet import RecordsOnDisk, merging, parts, read_records
 from aum_core import AUMCalculator
+from aum_core.files import whole
 
-NOT_UTF8 = os.fsdecode(b"caf\xe9.png")
+NOT_UTF8 = "caf\udce9.png"  # what os.fsdecode makes of it where names are bytes
 IDS = {
     "ints": [*range(20), -5, 2**62],
     "far apart": [-(2**63), 2**63 - 1, 0],
@@ -211,6 +211,44 @@ def test_two_processes_that_take_themselves_for_the_same_rank_are_told(tmp_path)
     first.accumulate(*batch)
     with pytest.raises(FileExistsError, match="as rank 0 too"):
         second.accumulate(*batch)
+
+
+def test_half_a_part_that_another_program_has_open_stays(tmp_path, monkeypatch):
+    """As on Windows, where what is open cannot be removed."""
+
+    def refuse(self, missing_ok=False):
+        raise PermissionError(13, "The process cannot access the file", str(self))
+
+    half = tmp_path / "records/.rank0-part000003.parquet.1-ab.tmp"
+    half.parent.mkdir()
+    half.write_bytes(b"half")
+    disk = on_disk(tmp_path)
+    disk.accumulate(np.float32([[2, 0.5]]), [0], [1])
+    with monkeypatch.context() as windows:
+        windows.setattr(Path, "unlink", refuse)
+        disk.records.flush()
+    assert half.exists()
+    assert len(read_records(tmp_path)) == 1
+
+
+def test_parts_that_a_virus_scanner_has_open_are_set_aside_a_moment_later(tmp_path, monkeypatch):
+    batch, replace, refused = (np.float32([[2, 0.5]] * 2), [0, 0], [1, 2]), Path.replace, []
+
+    def refusing(self, target):
+        if "records_set_aside" in str(target) and not refused:
+            refused.append(target)
+            raise PermissionError(13, "The process cannot access the file", str(self))
+        return replace(self, target)
+
+    on_disk(tmp_path, part_size=2).accumulate(*batch)
+    monkeypatch.setattr(whole, "_WINDOWS", True)
+    monkeypatch.setattr(Path, "replace", refusing)
+    monkeypatch.setattr(whole, "sleep", refused.append)
+    with pytest.warns(UserWarning, match="1 parts of an earlier run"):
+        on_disk(tmp_path, part_size=2).accumulate(*batch)
+    assert len(refused) == 2
+    assert len(read_records(tmp_path)) == 2
+    assert len([*(tmp_path / "records_set_aside/0").iterdir()]) == 1
 
 
 def test_a_run_that_was_moved(tmp_path):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from aum.parquet.parts import part_name, part_paths, rank_of, read_part, size_and_mark, write_part
+from aum_core.files.whole import rename
 
 if TYPE_CHECKING:
     import os
@@ -146,7 +147,7 @@ class PartFolder:
             return old, None
         place = _new_folder(self._save_dir / "records_set_aside")
         for path in reversed(old):  # of what is not moved yet no part is missing in between
-            path.rename(place / path.name)
+            rename(path, place / path.name)
         return old, place
 
     def _is_mine(self, path: Path) -> bool:
