@@ -21,11 +21,12 @@ _LINES = 262_144
 
 
 def write_ranking(path: str | os.PathLike[str], sample_ids: NDArray[Any], aums: NDArray[np.float64]) -> None:
-    """Write the ranking: the bytes of `aum_core.tables.write_aum_values`.
+    """Write the ranking: the bytes of `aum_core.files.tables.write_aum_values`, whole or not at all.
 
     Parameters
     ----------
     path : str or path
+        Its folder must exist.
     sample_ids : ndarray of shape (N,), int64 or objects
     aums : ndarray of shape (N,), float64
 

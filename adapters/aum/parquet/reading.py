@@ -33,6 +33,10 @@ def read_records(run: str | os.PathLike[str]) -> RecordFiles:
     run : str or path
         Its `save_dir`, or the folder ``records`` in it.
 
+    Returns
+    -------
+    RecordFiles
+
     Raises
     ------
     ValueError
@@ -60,12 +64,32 @@ def read_records(run: str | os.PathLike[str]) -> RecordFiles:
 
 
 class RecordFiles:
-    """The parts of a run. Nothing is read before it is asked for.
+    """The parts of a run. Nothing is read before it is asked for; its length is the number of records.
+
+    Parameters
+    ----------
+    files : sequence of path
+        Parts, each rank's in the order they were written.
 
     Attributes
     ----------
     files : list of path
-        By rank, then in the order they were written.
+        The same, by rank, then in the order they were written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from aum_core import AUMCalculator
+    >>> from aum.parquet import RecordsOnDisk
+    >>> folder = tempfile.mkdtemp()
+    >>> calculator = AUMCalculator(folder, compressed=False, log=lambda ids: RecordsOnDisk(ids, folder))
+    >>> calculator.accumulate([[2.0, 0.5], [1.0, 3.0]], [0, 0], ["cat.png", "dog.png"])
+    >>> calculator.finalize()
+    >>> records = RecordFiles.of_run(folder)
+    >>> records
+    RecordFiles(2 records in 1 parts)
+    >>> records.to_table(["sample_id", "margin"]).to_pydict()
+    {'sample_id': ['cat.png', 'dog.png'], 'margin': [1.5, -2.0]}
     """
 
     def __init__(self, files: Sequence[Path]) -> None:
@@ -73,7 +97,7 @@ class RecordFiles:
 
     @classmethod
     def of_run(cls, run: str | os.PathLike[str]) -> RecordFiles:
-        """The parts of a run, given as in `read_records`; there may be none."""
+        """Give the parts of a run, whose folder is given as in `read_records`; there may be none."""
         folder = Path(run)
         return cls(part_paths(folder / "records") or part_paths(folder))
 
@@ -93,10 +117,22 @@ class RecordFiles:
 
         Where several ranks measured it, num_measurements and aum are those of all ranks together.
 
+        Parameters
+        ----------
+        sample_id : int or str
+
+        Returns
+        -------
+        pyarrow.Table
+            K rows, with the columns of a part: the fields of `AUMRecord` (ids int64 or string, floats float64), then
+            ``step`` (number of the batch, from 0), ``rank`` (of the process) and ``place`` (in the batch).
+
         Raises
         ------
         KeyError
             Where it was never measured; 7 and "7" are different samples.
+        ValueError
+            Where a part is damaged; the message names it.
         """
         found = [
             _of_sample(sample_id, ds.dataset(files, schema=schema)) for schema, files in self._files_by_schema().items()
@@ -111,12 +147,13 @@ class RecordFiles:
         return pa.table({**id_columns(as_ids([sample_id] * len(records))), **columns})
 
     def dataset(self) -> Any:
-        """All records as a `pyarrow.dataset.Dataset`, of which batches, columns and rows can be read.
+        """Give all records as a `pyarrow.dataset.Dataset`, of which batches, columns and rows can be read.
 
         Raises
         ------
         ValueError
-            Where some parts have int64 ids and others texts, as a run has whose first str came late.
+            Where some parts have int64 ids and others texts, as a run has whose first str came late; where a part is
+            damaged.
         """
         schemas = self._files_by_schema()
         if len(schemas) > 1:
@@ -124,11 +161,22 @@ class RecordFiles:
         return ds.dataset([str(path) for path in self.files], schema=next(iter(schemas)))
 
     def to_table(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """All records as an Arrow table, by part."""
+        """Give all records as an Arrow table, by part.
+
+        Parameters
+        ----------
+        columns : sequence of str, optional
+            Names of those to read; all by default.
+
+        Raises
+        ------
+        ValueError
+            As `dataset` does.
+        """
         return self.dataset().to_table(columns=columns)
 
     def to_pandas(self, columns: Sequence[str] | None = None) -> Any:
-        """All records as a pandas DataFrame, by part."""
+        """Give all records as a pandas DataFrame, by part; parameters and errors are those of `to_table`."""
         return self.to_table(columns).to_pandas()
 
     def write_csv(self, path: str | os.PathLike[str], on_progress: Callable[[int, int], object] | None = None) -> None:
