@@ -34,7 +34,6 @@ PAPER, IN_FOLDS, IN_SAMPLE = "paper: 2 runs, 99th, all", "cleanlab, 3-fold", "cl
 BEST = "best cut on AUM"
 BOUNDED = "2 runs, 99th, all, on bounded AUM"
 POSTERIOR, PRECISE = "noise posterior", "noise posterior, precision .9"
-BY_CLASS = "noise posterior, by class alone"
 RULES = (
     PAPER,
     "2 runs, 99th, mean",
@@ -45,7 +44,6 @@ RULES = (
     "plain run, AUM < 0",
     POSTERIOR,
     PRECISE,
-    BY_CLASS,
     IN_FOLDS,
     IN_SAMPLE,
     BEST,
@@ -57,11 +55,9 @@ ONE_PASS = {
     "correctness": "correctness",
     "EL2N": "el2n",
     "forgetting": "forgetting",
-    "softmax margin": "softmax_margin",
-    "margin of the mean softmax": "margin_of_mean_softmax",
 }
 AUM, AUM_OF_RUNS = "AUM, plain run", "AUM, 2 threshold runs"
-SCORES = (AUM, AUM_OF_RUNS, *ONE_PASS, POSTERIOR, BY_CLASS, IN_FOLDS, IN_SAMPLE)
+SCORES = (AUM, AUM_OF_RUNS, *ONE_PASS, POSTERIOR, IN_FOLDS, IN_SAMPLE)
 RETRAINED = ("noisy", "oracle", PAPER, POSTERIOR, IN_FOLDS, IN_SAMPLE)
 
 
@@ -74,8 +70,7 @@ class Plain:
     aums : ndarray of shape (N,)
     scores : dict of name to ndarray of shape (N,)
         The others, the lowest values being the most suspicious.
-    posterior, by_class : NoisePosterior
-        By the judgement of the first epochs, and with errors taken to follow from the class.
+    posterior : NoisePosterior
     mean_softmax : ndarray of shape (N, C)
         Averaged over all measured epochs.
     error : float
@@ -85,7 +80,6 @@ class Plain:
     aums: NDArray[np.float64]
     scores: dict[str, NDArray[np.float64]]
     posterior: NoisePosterior
-    by_class: NoisePosterior
     mean_softmax: NDArray[np.float64]
     error: float
 
@@ -126,26 +120,18 @@ class Trial:
         seen = torch.zeros(len(self.noisy), self._data.num_classes, dtype=torch.float64)
         with tempfile.TemporaryDirectory() as folder:
             calculator = AUMCalculator(folder, scores=ONE_PASS.values(), noise_posterior=True)
-            by_class = AUMCalculator(folder, noise_posterior=True, posterior_model="classes")
 
             def observe(logits: torch.Tensor, targets: torch.Tensor, rows: torch.Tensor) -> None:
                 calculator.accumulate(logits, targets, rows)
-                by_class.accumulate(logits, targets, rows)
                 seen[rows] += logits.softmax(dim=1)
 
             model = self._train(self._features, self.noisy, self._data.num_classes, observe=observe)
-        rows = calculator.totals.sample_ids
-        by_row = partial(_by_row, rows)
-
-        def posterior_of(keeper: AUMCalculator) -> NoisePosterior:
-            found = keeper.noise_posterior()
-            return found.at(by_row(found.probabilities), by_row(found.suggested).astype(np.int64))
-
+        by_row = partial(_by_row, calculator.totals.sample_ids)
+        posterior = calculator.noise_posterior()
         return Plain(
             by_row(calculator.totals.aums),
             {name: by_row(oriented(score, calculator.scores[score])) for name, score in ONE_PASS.items()},
-            posterior_of(calculator),
-            posterior_of(by_class),
+            posterior.at(by_row(posterior.probabilities), by_row(posterior.suggested).astype(np.int64)),
             (seen / self._experiment.epochs).numpy(),
             error(model, *self._tests),
         )
@@ -204,7 +190,6 @@ def measure(experiment: Experiment, data: DataSet) -> dict[str, Any]:
         AUM_OF_RUNS: paper.aums,
         **plain.scores,
         POSTERIOR: -plain.posterior.probabilities,
-        BY_CLASS: -plain.by_class.probabilities,
         IN_FOLDS: _confidence(trial.noisy, held_out),
         IN_SAMPLE: _confidence(trial.noisy, plain.mean_softmax),
     }
@@ -214,7 +199,6 @@ def measure(experiment: Experiment, data: DataSet) -> dict[str, Any]:
         "plain run, AUM < 0": plain.aums < 0,
         POSTERIOR: plain.posterior.flagged,
         PRECISE: plain.posterior.flag_at_precision(0.9),
-        BY_CLASS: plain.by_class.flagged,
         IN_FOLDS: _issues(trial.noisy, held_out),
         IN_SAMPLE: _issues(trial.noisy, plain.mean_softmax),
     }
@@ -289,9 +273,7 @@ def costs(epochs: int) -> dict[str, float]:
     settled = epochs + settling(epochs)
     return {
         **{rule: 2.0 * epochs for rule in RULES if "2 runs" in rule},
-        **dict.fromkeys(
-            ("1 run, 99th", "plain run, AUM < 0", POSTERIOR, PRECISE, BY_CLASS, IN_SAMPLE, BEST), float(epochs)
-        ),
+        **dict.fromkeys(("1 run, 99th", "plain run, AUM < 0", POSTERIOR, PRECISE, IN_SAMPLE, BEST), float(epochs)),
         IN_FOLDS: (FOLDS - 1.0) * settled,
     }
 
