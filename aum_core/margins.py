@@ -3,7 +3,8 @@
 Everything else in this project moves, adds up or prints what this module computes. It is pure, and it works
 through wide logits in blocks of rows that fit the cache: masking the target needs a copy, and a copy of all
 of ``(256, 50000)`` costs more in page faults than the arithmetic does. Where nobody asks which class the largest
-other logit is of, wide logits need no copy at all: the maximum left and right of the target will do.
+other logit is of, there are two shorter ways: few classes are copied into rows, along which NumPy is fast; many need
+no copy at all, since the maximum left and right of the target will do.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ __all__ = [
 ]
 
 _BLOCK_BYTES = 512 * 1024
-_WIDE = 256
+_NARROW, _WIDE = 48, 256
 _of_thread = threading.local()
 _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 # by the dtype itself too: to ask NumPy for its name takes as long as to add up a small batch
@@ -135,18 +136,59 @@ def compute_margins(logits: ArrayLike, targets: ArrayLike, *, other_logit: bool 
     logits = np.asarray(logits)
     dtype = check_logits(logits.shape, logits.dtype)
     targets = _checked_targets(np.asarray(targets), logits.shape)
-    first = np.arange(0, logits.size, logits.shape[1])  # flat position of each row's first logit
-    places = first + targets
-    target_val = _take(logits, places, targets, dtype)
-    if other_logit or logits.shape[1] < _WIDE or logits.dtype != dtype or not logits.flags.c_contiguous:
-        other = _largest_other(logits, places, targets, dtype)
-        other_val = _take(logits, first + other, other, dtype)
+    if other_logit or not (logits.shape[1] < _NARROW or _is_wide(logits, dtype)):
+        target_val, other, other_val = _with_class(logits, targets, dtype)
     else:
         other = np.full(len(logits), -1)
-        other_val = _largest_other_val(logits, places, targets)
+        values = _narrow_values if logits.shape[1] < _NARROW else _wide_values
+        target_val, other_val = values(logits, targets, dtype)
     with np.errstate(invalid="ignore", over="ignore"):  # what becomes of inf - inf is the caller's choice
         margin = target_val - other_val
     return Margins(targets, target_val, other, other_val, margin)
+
+
+def _is_wide(logits: NDArray[Any], dtype: np.dtype[Any]) -> bool:
+    return logits.shape[1] >= _WIDE and logits.dtype == dtype and logits.flags.c_contiguous
+
+
+def _narrow_values(
+    logits: NDArray[Any], targets: NDArray[np.int64], dtype: np.dtype[Any]
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Logits (B,) of the targets, and the largest others, of a handful of classes."""
+    num_rows, num_classes = logits.shape
+    by_class = _scratch(num_classes, num_rows, dtype)
+    np.copyto(by_class, logits.T)
+    places, flat = targets * num_rows + np.arange(num_rows), by_class.reshape(-1)
+    target_val = flat[places]
+    flat[places] = -np.inf
+    return target_val, np.maximum.reduce(by_class)
+
+
+def _wide_values(
+    logits: NDArray[Any], targets: NDArray[np.int64], dtype: np.dtype[Any]
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Logits (B,) of the targets, and the largest others, of many classes: one pass, and no copy."""
+    num_rows, num_classes = logits.shape
+    places = np.arange(0, logits.size, num_classes) + targets
+    starts = np.empty((num_rows, 3), np.int64)  # what is left of the target, the target, and what is right of it
+    starts[:, 0] = places - targets
+    starts[:, 1] = places
+    starts[:, 2] = places + 1
+    np.minimum(starts[-1:, 2], logits.size - 1, out=starts[-1:, 2])
+    parts = np.maximum.reduceat(logits.reshape(-1), starts.reshape(-1)).reshape(num_rows, 3)
+    parts[targets == 0, 0] = -np.inf  # a part without a logit: reduceat gives a neighbour's
+    parts[targets == num_classes - 1, 2] = -np.inf
+    return _take(logits, places, targets, dtype), np.maximum(parts[:, 0], parts[:, 2])
+
+
+def _with_class(
+    logits: NDArray[Any], targets: NDArray[np.int64], dtype: np.dtype[Any]
+) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[Any]]:
+    """Logits (B,) of the targets, the classes of the largest others, and these."""
+    first = np.arange(0, logits.size, logits.shape[1])  # flat position of each row's first logit
+    places = first + targets
+    other = _largest_other(logits, places, targets, dtype)
+    return _take(logits, places, targets, dtype), other, _take(logits, first + other, other, dtype)
 
 
 def _take(logits: NDArray[Any], places: NDArray[np.int64], columns: NDArray[np.int64], dtype: np.dtype[Any]) -> Any:
@@ -184,21 +226,6 @@ def _largest_other_of_block(
     masked = largest == targets  # only where all others are -inf too: the lowest of them is the answer
     if np.count_nonzero(masked):
         largest[masked] = targets[masked] == 0
-    return largest
-
-
-def _largest_other_val(logits: NDArray[Any], places: NDArray[np.int64], targets: NDArray[np.int64]) -> NDArray[Any]:
-    """Largest logit of each row but the target's, at flat `places`, (B,): one pass, and no copy."""
-    num_rows, num_classes = logits.shape
-    starts = np.empty((num_rows, 3), np.int64)  # what is left of the target, the target, and what is right of it
-    starts[:, 0] = places - targets
-    starts[:, 1] = places
-    starts[:, 2] = places + 1
-    np.minimum(starts[-1:, 2], logits.size - 1, out=starts[-1:, 2])
-    parts = np.maximum.reduceat(logits.reshape(-1), starts.reshape(-1)).reshape(num_rows, 3)
-    parts[targets == 0, 0] = -np.inf  # a part without a logit: reduceat gives a neighbour's
-    parts[targets == num_classes - 1, 2] = -np.inf
-    largest: NDArray[Any] = np.maximum(parts[:, 0], parts[:, 2])
     return largest
 
 
@@ -296,9 +323,10 @@ def check_targets(shape: Shape, dtype: np.dtype[Any] | str, logits_shape: Shape)
 
 
 def _checked_targets(targets: NDArray[Any], shape: tuple[int, ...]) -> NDArray[np.int64]:
-    check_targets(targets.shape, targets.dtype, shape)
     num_rows, num_classes = shape
-    targets = targets.reshape(num_rows).astype(np.int64, copy=False)
+    if targets.dtype != np.int64 or targets.shape != (num_rows,):
+        check_targets(targets.shape, targets.dtype, shape)
+        targets = targets.reshape(num_rows).astype(np.int64)
     unsigned = targets.view(np.uint64)  # a negative target becomes a huge one: one pass finds both
     if num_rows and unsigned[unsigned.argmax()] >= num_classes:
         row = int((unsigned >= num_classes).argmax())
