@@ -13,6 +13,8 @@ from pathlib import Path
 from time import sleep
 from typing import IO, TYPE_CHECKING, Any
 
+from aum_core.files.encoding import AS_THE_SYSTEM_HAS_IT
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -62,8 +64,8 @@ def write_whole(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[An
     """
     target = Path(path)
     temporary = _temporary_name(target)
-    # surrogateescape: ids that are file names of another encoding come out as the bytes they went in as
-    text: dict[str, str] = {} if "b" in mode else {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
+    # ids may be file names of any encoding
+    text: dict[str, str] = {} if "b" in mode else {"encoding": "utf-8", "errors": AS_THE_SYSTEM_HAS_IT, "newline": ""}
     try:
         with open(temporary, mode.replace("w", "x"), **text) as file:  # type: ignore[call-overload] # mode is a variable
             _remove_left_behind(target, temporary)

@@ -93,11 +93,18 @@ def test_a_scratch_folder_goes_with_its_block(tmp_path):
     assert not any(tmp_path.iterdir())
 
 
-def test_names_of_any_bytes_come_out_as_they_went_in(tmp_path):
-    name = "caf\udce9.png"  # what os.fsdecode makes of it where names are bytes
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("caf\udce9.png", b"caf\xe9.png"),  # what os.fsdecode makes of Latin-1 where names are bytes
+        ("caf\ud83d.png", b"caf\xed\xa0\xbd.png"),  # half of a pair, as file names of Windows may have it
+        ("\ud83d\udce9\N{SNOWMAN}", b"\xed\xa0\xbd\xe9\xe2\x98\x83"),
+    ],
+)
+def test_names_of_any_kind_can_be_written(tmp_path, name, content):
     with write_whole(tmp_path / "file.txt") as file:
         file.write(name)
-    assert (tmp_path / "file.txt").read_bytes() == b"caf\xe9.png"
+    assert (tmp_path / "file.txt").read_bytes() == content
 
 
 # where Windows and network file systems differ

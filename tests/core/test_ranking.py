@@ -53,6 +53,7 @@ def test_floats_of_all_sizes(pyarrow, tmp_path):
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.tuples(sample_ids, st.floats())))
 @example([("\udcff.png", 1.0), ("plain", 2.0)])
+@example([("\ud83d.png", 1.0), ("plain", 2.0)])
 @example([("line\nbreak", np.nan), ('say "hi"', 1e10), (2**70, -1e-5)])
 def test_ids_of_all_kinds(tmp_path_factory, rows):
     ids, aums = objects([each for each, _ in rows]), np.array([aum for _, aum in rows], dtype=float)

@@ -20,6 +20,7 @@ IDS = {
     "both": [3, "3", 2**70, -(2**70), -(2**65), 2**64, "a"],
     "not UTF-8": [NOT_UTF8, "b", "\ue000"],
     "not UTF-8, and ints": [NOT_UTF8, 7],
+    "half of a pair": ["\ud83d.png", NOT_UTF8, "b"],  # as file names of Windows may have it
 }
 FILES = ("aum_values.csv", "full_aum_records.csv")
 

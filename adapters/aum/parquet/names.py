@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from aum.parquet.cells import id_cell
+from aum_core.files.encoding import AS_THE_SYSTEM_HAS_IT
 from aum_core.ids import id_order
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ class SampleKeys:
             return self._names
         chosen = pa.array(np.ones(len(self._names), bool)) if self._mixed else pc.invert(plain)
         ids = map(self._id_of, self._names.filter(chosen).to_pylist())
-        cells = [id_cell(each).encode("utf-8", "surrogateescape") for each in ids]
+        cells = [id_cell(each).encode("utf-8", AS_THE_SYSTEM_HAS_IT) for each in ids]
         return pc.replace_with_mask(self._names, chosen, pa.array(cells, pa.binary()))
 
     def _different(self, parts: Sequence[Path]) -> pa.Array:

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from aum.parquet.cells import TEXT, float_cell, float_cells, id_cell, replaced
+from aum_core.files.encoding import AS_THE_SYSTEM_HAS_IT
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -63,4 +64,4 @@ def _lines_of_csv(sample_ids: NDArray[Any], aums: NDArray[np.float64]) -> bytes:
     text = io.StringIO(newline="")
     rows = zip(sample_ids.tolist(), map(float_cell, aums.tolist()), strict=True)
     csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue().encode("utf-8", "surrogateescape")
+    return text.getvalue().encode("utf-8", AS_THE_SYSTEM_HAS_IT)
