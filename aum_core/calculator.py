@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 
-from aum_core._version import __version__
+from aum_core._version import RUN_FORMAT, __version__
 from aum_core.backend import NumpyBackend
 from aum_core.batch import Batch
 from aum_core.files.arrays import load_arrays, save_arrays
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
 
 __all__ = ["AUMCalculator", "NonFinite"]
 
-_FORMAT = 1  # of run.json
 _HOST_SEQUENCES = (list, tuple, str, bytes)
 NonFinite = Literal["leave_out", "raise", "propagate"]
 """What becomes of a margin that is no finite number."""
@@ -425,7 +424,7 @@ class AUMCalculator:
     def describe(self) -> dict[str, Any]:
         """Tell what was measured and how, as ``run.json`` has it."""
         return {
-            "format": _FORMAT,
+            "format": RUN_FORMAT,
             "aum_version": __version__,
             "framework": self._backend.name,
             "samples": len(self._totals),

@@ -30,6 +30,7 @@ def test_shards_of_a_folder_become_a_run(aum, shards, tmp_path):
     ids, aums = read_aum_values(tmp_path / "out/aum_values.csv")
     np.testing.assert_array_equal(aums, totals.aums[[int(each) for each in ids]])
     told = json.loads((tmp_path / "out/run.json").read_text())
+    assert told["format"] == 1
     assert (told["job"], told["samples"], told["left_out"]) == ("merge", 20, 3)
     assert told["measurements_per_sample"]["max"] == 6
     assert [(each["samples"], each["left_out"]) for each in told["shards"]] == [(12, 0), (15, 1), (0, 2)]

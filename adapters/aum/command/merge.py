@@ -13,7 +13,8 @@ from aum.command.errors import InputError, writing_to
 from aum.command.printer import say
 from aum.command.shards import find_shards, load_totals
 from aum.command.text import counted
-from aum_core import Totals, __version__
+from aum_core import Totals
+from aum_core._version import RUN_FORMAT, __version__
 from aum_core.files.whole import write_json, write_whole_folder
 
 if TYPE_CHECKING:
@@ -153,6 +154,7 @@ def _objections_to_parts(shards: Sequence[Shard], digests: set[str]) -> list[str
 def _description(shards: Sequence[Shard], merged: Merged) -> dict[str, Any]:
     """What ``run.json`` says of the merged run."""
     return {
+        "format": RUN_FORMAT,
         "job": "merge",
         "aum_version": __version__,
         **_same_in_all(shards),
