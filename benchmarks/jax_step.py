@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
+from dataclasses import replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +21,7 @@ import pages
 from flax import linen
 from speed import cpu
 
-from aum.jax import AUMState, init, init_epoch, update, update_epoch
-from aum_core import Scores
-from aum_core.scores.kinds import MARGIN_OF_MEAN, SCORES
+from aum.jax import AUMState, Needs, init, update
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,12 +29,13 @@ if TYPE_CHECKING:
 BATCH_SIZE = 256
 NUM_BATCHES = 8
 SCORED_SAMPLES = 60_000
-SCORED: dict[str, dict[str, Any]] = {
-    "correctness": {"names": ["correctness"]},
-    "confidence": {"names": ["confidence"]},
-    "all seven of a few numbers a sample": {"names": SCORES},
-    "noise posterior": {"noise_posterior": "judged"},
-    "all": {"names": [*SCORES, MARGIN_OF_MEAN], "noise_posterior": "judged"},
+SCORED = {
+    "the AUM alone": None,
+    "correctness": Needs(("correct",)),
+    "confidence": Needs(("confidence",)),
+    "all of a few numbers a sample": Needs(("confidence", "correct", "error_norm")),
+    "noise posterior": Needs(("correct",), softmax=True, logits=True),
+    "all": Needs(("confidence", "correct", "error_norm"), softmax=True, logits=True),
 }
 
 
@@ -82,7 +82,7 @@ def batches_of(num_samples: int, num_classes: int, repeats: bool) -> list[tuple[
 def untracked(state: AUMState, logits: jax.Array, targets: jax.Array, ids: jax.Array) -> AUMState:
     """The same arguments, donated and given back, of which next to nothing is used: what a call costs anyway."""
     used = logits[0, 0].astype(jnp.int32) + targets[0] + ids[0]
-    return AUMState(state.total, state.compensation, state.count, state.nonfinite, state.invalid + used)
+    return replace(state, invalid=state.invalid + used)
 
 
 def update_table(groups: int, sizes: list[int]) -> list[str]:
@@ -103,17 +103,16 @@ def update_table(groups: int, sizes: list[int]) -> list[str]:
 
 
 def scores_table(groups: int) -> list[str]:
-    """Microseconds of an `update_epoch` alone, for what is asked for, and megabytes of the state."""
+    """Microseconds of an `update` alone, for what is asked for, and megabytes of the state."""
     lines = ["| C | scores | the update | state |", "|---:|---|---:|---:|"]
     for num_classes in (10, 100, 1000):
         batches = batches_of(SCORED_SAMPLES, num_classes, repeats=False)
-        states = {name: init_epoch(SCORED_SAMPLES, num_classes, Scores(**options)) for name, options in SCORED.items()}
-        bytes_of = {name: sum(leaf.nbytes for leaf in jax.tree.leaves(state)) for name, state in states.items()}
-        bytes_of = {"the AUM alone": sum(leaf.nbytes for leaf in jax.tree.leaves(init(SCORED_SAMPLES))), **bytes_of}
-        sides = [Side(step, init(SCORED_SAMPLES), batches, calls=20) for step in (untracked, update)]
-        sides += [Side(update_epoch, state, batches, calls=20) for state in states.values()]
+        states = [init(SCORED_SAMPLES, num_classes, needs) for needs in SCORED.values()]
+        sizes = [sum(leaf.nbytes for leaf in jax.tree.leaves(state)) for state in states]
+        sides = [Side(untracked, init(SCORED_SAMPLES), batches, calls=20)]
+        sides += [Side(update, state, batches, calls=20) for state in states]
         without, *others = (seconds * 1e6 for seconds in medians(sides, groups))
-        for (name, size), micro in zip(bytes_of.items(), others, strict=True):
+        for name, size, micro in zip(SCORED, sizes, others, strict=True):
             lines.append(f"| {num_classes:,} | {name} | {micro - without:,.0f} µs | {size / 1e6:,.1f} MB |")
     return lines
 

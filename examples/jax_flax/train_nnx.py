@@ -79,7 +79,7 @@ def train(
     data = jnp.asarray(images), jnp.asarray(targets)
     epochs = (flipped_labels.batches(len(targets), options.seed + epoch) for epoch in range(options.epochs))
     if options.records:
-        train_with_records(model, optimizer, data, epochs, targets, calculator)
+        train_with_records(model, optimizer, data, epochs, calculator)
         return
     state = init(len(targets))
     for epoch in epochs:
@@ -88,26 +88,24 @@ def train(
     calculator.add_totals(to_totals(state))
 
 
-def train_with_records(  # noqa: PLR0917 # what `train` has made
-    model: Any, optimizer: Any, data: Any, epochs: Any, targets: Any, calculator: AUMCalculator
-) -> None:
+def train_with_records(model: Any, optimizer: Any, data: Any, epochs: Any, calculator: AUMCalculator) -> None:
     """The record of every step, taken one step late: while the host books a batch, the device is at the next."""
     waiting: Any = None
     for epoch in epochs:
         for rows, counts in epoch:
             measured = step_with_records(model, optimizer, *data, rows, counts)
-            book(waiting, targets, calculator)
+            book(waiting, calculator)
             waiting = measured, rows, counts
-    book(waiting, targets, calculator)
+    book(waiting, calculator)
     print(f"{len(calculator.records)} records; the last: {calculator.records[-1]}")
 
 
-def book(waiting: Any, targets: Any, calculator: AUMCalculator) -> None:
+def book(waiting: Any, calculator: AUMCalculator) -> None:
     """Give a measured batch to the calculator, without its padding."""
     if waiting is None:
         return
     measured, rows, counts = waiting
-    calculator.accumulate_measured(jax.device_get(measured)[counts], targets[rows[counts]], rows[counts])
+    calculator.accumulate_measured(jax.device_get(measured)[counts], rows[counts])
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import aum.jax
-from aum.jax import AUMCalculator, DatasetWithIndex
+from aum.jax import AUMCalculator, DatasetWithIndex, measure
 from aum_core import compute_margins
 
 
@@ -79,6 +79,37 @@ class TestOnAnotherDevice:
         records = list(calculator.update(logits, targets, ids).values())
         for name in ("margin", "target_val", "other_val", "other_logit"):
             assert [getattr(record, name) for record in records] == getattr(expected, name).tolist(), name
+
+    @pytest.mark.parametrize("options", [{}, {"compressed": False}, {"scores": ["correctness"]}])
+    def test_a_batch_comes_home_in_one_transfer(self, tmp_path, options, monkeypatch):
+        calculator, transfers = AUMCalculator(tmp_path, **options), []
+        get, to_numpy = jax.device_get, aum.jax.JaxBackend.to_numpy
+
+        def counting_get(tree):
+            transfers.append(tree)
+            return get(tree)
+
+        def counting_to_numpy(backend, array):
+            transfers.extend([array] if isinstance(array, jax.Array) else [])
+            return to_numpy(backend, array)
+
+        monkeypatch.setattr(jax, "device_get", counting_get)
+        monkeypatch.setattr(aum.jax.JaxBackend, "to_numpy", counting_to_numpy)
+        logits, targets, ids = random_batch()
+        ids = np.asarray(ids)
+        for number, method in enumerate((calculator.update, calculator.accumulate), start=1):
+            method(logits, targets, ids)
+            assert len(transfers) == number, transfers
+        calculator.accumulate_measured(jax.jit(measure)(logits, targets), ids)
+        assert len(transfers) == 3, transfers
+
+    def test_a_target_of_the_host_is_not_cut_to_32_bits(self, calculator):
+        logits, targets, ids = random_batch()
+        wide = np.asarray(targets, np.int64)
+        wide[4] += 2**32
+        with pytest.raises(ValueError, match=rf"targets: {wide[4]} does not fit"):
+            calculator.accumulate(logits, wide, ids)
+        assert len(calculator.totals) == 0
 
     @pytest.mark.parametrize("target", [-100, 7, 2**31 - 1])
     def test_a_target_out_of_range_is_named_and_changes_nothing(self, calculator, target):

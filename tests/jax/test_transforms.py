@@ -237,7 +237,7 @@ def test_records_of_every_step_one_step_late(tmp_path, stream):
     late, at_once = (aum.jax.AUMCalculator(tmp_path, compressed=False) for _ in range(2))
     waiting = None
     for logits, targets, ids in stream():
-        measured = step(logits, targets), targets, ids
+        measured = step(logits, targets), ids
         if waiting is not None:
             late.accumulate_measured(*waiting)
         waiting = measured

@@ -1,14 +1,17 @@
 """AUM for JAX: state that lives on the device, updated by pure functions inside the compiled step.
 
-``init`` makes the state, ``update`` measures a batch into it, ``to_totals`` brings it home. The state is a pytree of
-dense arrays: it goes through `jit` (donate it: an update then costs O(B), whatever N), `scan`, `vmap`, `shard_map`,
-`pmap`, sharded arrays and checkpoints like any other. Sums are two-float, a float32 and what it could not hold, so
-that they are as exact as float64 where JAX has none.
+In come the arrays of a batch, traced or not. Out comes the next state, and at the end `Totals` or `EpochSums` for the
+engine. ``init`` makes the state, ``update`` measures a batch into it, ``to_totals`` brings it home. The state is a
+pytree of dense arrays: it goes through `jit` (donate it: an update then costs O(B), whatever N), `scan`, `vmap`,
+`shard_map`, `pmap`, sharded arrays and checkpoints like any other. Sums are two-float, a float32 and what it could not
+hold, so that they are as exact as float64 where JAX has none.
 
-``init_epoch``, ``update_epoch`` and ``to_epoch_sums`` do the same for the other scores and the noise posterior, which
-are defined by epochs.
+The other scores and the noise posterior are defined by epochs: ``init`` with ``calculator.needs`` makes the state of
+an epoch, and ``to_epoch_sums`` brings it home.
 
 Whoever works outside `jit`, or wants the record of every step, has `AUMCalculator`.
+
+Nothing here differentiates, waits for the device within a step, or changes an array that it was given.
 """
 
 try:
@@ -21,34 +24,32 @@ except ModuleNotFoundError as error:
 from aum.jax.backend import JaxBackend
 from aum.jax.batch import device_ids
 from aum.jax.calculator import AUMCalculator, find_by_posterior, find_mislabeled
-from aum.jax.epochs import EpochState, init_epoch, to_epoch_sums, update_epoch
 from aum.jax.margins import measure
 from aum.jax.processes import merge_processes
-from aum.jax.state import AUMState, init, merge, to_totals, update
-from aum_core import AUMRecord, DatasetWithIndex, EpochSums, Findings, Margins, ThresholdPlan, Totals
+from aum.jax.state import AUMState, init, merge, to_epoch_sums, to_totals
+from aum.jax.step import update
+from aum_core import AUMRecord, DatasetWithIndex, EpochSums, Findings, Margins, Needs, ThresholdPlan, Totals
 
 __all__ = [
     "AUMCalculator",
     "AUMRecord",
     "AUMState",
     "DatasetWithIndex",
-    "EpochState",
     "EpochSums",
     "Findings",
     "JaxBackend",
     "Margins",
+    "Needs",
     "ThresholdPlan",
     "Totals",
     "device_ids",
     "find_by_posterior",
     "find_mislabeled",
     "init",
-    "init_epoch",
     "measure",
     "merge",
     "merge_processes",
     "to_epoch_sums",
     "to_totals",
     "update",
-    "update_epoch",
 ]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
-from aum.jax.batch import stand_in
+from aum.jax.batch import fitting
 from aum.jax.margins import measure
 from aum_core import Margins, compute_margins
 from aum_core.margins import TargetError, check_logits, widened
@@ -19,7 +20,13 @@ __all__ = ["JaxBackend"]
 
 
 class JaxBackend:
-    """JAX arrays for the engine, outside `jit`."""
+    """JAX arrays for the engine, outside `jit`; `aum_core.backend.Backend` says what it is asked for.
+
+    Examples
+    --------
+    >>> JaxBackend().measure(jax.numpy.array([[1.0, 4.0]]), jax.numpy.array([1])).margin
+    array([3.], dtype=float32)
+    """
 
     name = "jax"
 
@@ -51,11 +58,14 @@ _measure_jitted = jax.jit(measure)
 
 
 def _measure_on_device(logits: jax.Array, targets: Any) -> Margins:
-    """Reduce logits where they are; (B,) vectors come to the host together."""
-    check_logits(stand_in(logits))
-    margins, host_targets = jax.device_get((_measure_jitted(logits, targets), targets))
-    wrong = (host_targets < 0) | (host_targets >= logits.shape[1])
+    """Reduce logits where they are; (B,) vectors come to the host in one transfer, the targets among them."""
+    check_logits(logits.shape, logits.dtype)
+    if not isinstance(targets, jax.Array):
+        targets = fitting(targets, "targets")  # jit would cut 64 bits to 32 without a word
+    margins: Margins = jax.device_get(_measure_jitted(logits, targets))
+    wrong = (margins.target_logit < 0) | (margins.target_logit >= logits.shape[1])
     if wrong.any():
-        row = int(wrong.reshape(-1).argmax())
-        raise TargetError(row, int(host_targets.reshape(-1)[row]), logits.shape[1])
-    return Margins(margins.target_val, margins.other_logit.astype(np.int64), margins.other_val, margins.margin)
+        row = int(wrong.argmax())
+        raise TargetError(row, int(margins.target_logit[row]), logits.shape[1])
+    classes = {name: getattr(margins, name).astype(np.int64) for name in ("target_logit", "other_logit")}
+    return replace(margins, **classes)

@@ -14,6 +14,7 @@ from aum.jax.backend import JaxBackend
 if TYPE_CHECKING:
     import os
 
+    from aum_core import Margins
     from aum_core.records import RecordLog, SampleIds
 
 __all__ = ["AUMCalculator", "find_by_posterior", "find_mislabeled"]
@@ -45,6 +46,9 @@ class AUMCalculator(aum_core.AUMCalculator):
     _make_backend = JaxBackend
     _make_log = staticmethod(_log_on_disk)
     _write_ranking = staticmethod(write_ranking)
+
+    def _brought_home(self, margins: Margins) -> Margins:
+        return super()._brought_home(jax.device_get(margins))  # its columns in one transfer
 
 
 find_by_posterior = partial(aum_core.find_by_posterior, calculator=AUMCalculator)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from aum.jax.batch import checked, of_class, without_target
-from aum_core import Margins
+from aum.jax.batch import checked
+from aum_core.margins import MARGIN_FIELDS, Margins
 
-__all__ = ["measure"]
+__all__ = ["margins_of", "measure"]
 
-jax.tree_util.register_dataclass(Margins, ["target_val", "other_logit", "other_val", "margin"], [])
+jax.tree_util.register_dataclass(Margins, list(MARGIN_FIELDS), [])
 
 
 def measure(logits: Any, targets: Any) -> Margins:
@@ -32,7 +33,8 @@ def measure(logits: Any, targets: Any) -> Margins:
     Returns
     -------
     Margins
-        A pytree of (B,) arrays, without gradient. A target outside [0, C) has a `target_val` and `margin` of -inf.
+        A pytree of (B,) arrays, without gradient; classes are int32. A target outside [0, C) has a `target_val` and
+        `margin` of -inf.
 
     Raises
     ------
@@ -46,12 +48,26 @@ def measure(logits: Any, targets: Any) -> Margins:
     Array([ 1.5, -2. ], dtype=float32)
     """
     logits, targets = checked(logits, targets)
-    columns = jnp.arange(logits.shape[1])
-    others = without_target(logits, targets)
-    largest = jnp.max(others, axis=1, keepdims=True)
+    margins = margins_of(logits, targets)
+    other_val = _of_class(logits, margins.other_logit)  # of a tie of zeros the first, which may have a sign
+    return replace(margins, other_val=other_val, margin=margins.target_val - other_val)
+
+
+def margins_of(logits: jax.Array, targets: jax.Array) -> Margins:
+    """Margins of a checked batch, but for the sign of zeros. What is not used of them is not compiled."""
+    classes = jnp.arange(logits.shape[1])
+    is_target = targets[:, None] == classes
+    others = jnp.where(is_target, -jnp.inf, logits)
+    largest: Any = jnp.max(others, axis=1, keepdims=True)
     # argmax takes several times as long; a NaN is the largest of all, here as there
-    is_largest = ((others == largest) | jnp.isnan(others)) & (targets[:, None] != columns)
-    other_logit: Any = jnp.min(jnp.where(is_largest, columns, logits.shape[1]), axis=1)
-    other_val = of_class(logits, other_logit)  # not `largest`, whose zero may have another sign
-    target_val = of_class(logits, targets)
-    return Margins(target_val, other_logit, other_val, target_val - other_val)
+    is_largest = ((others == largest) | jnp.isnan(others)) & ~is_target
+    other_logit: Any = jnp.min(jnp.where(is_largest, classes, logits.shape[1]), axis=1)
+    is_class = (targets >= 0) & (targets < logits.shape[1])
+    target_val: Any = jnp.where(is_class, _of_class(logits, targets), -jnp.inf)
+    other_val = largest[:, 0]
+    return Margins(targets, target_val, other_logit, other_val, target_val - other_val)  # type: ignore[arg-type] # JAX's
+
+
+def _of_class(logits: jax.Array, classes: Any) -> Any:
+    """Logits (B,) of a class for each row; that of another where it is none."""
+    return jnp.take_along_axis(logits, classes[:, None], axis=1, mode="clip")[:, 0]
