@@ -12,8 +12,6 @@ import argparse
 import collections
 import filecmp
 import json
-import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -35,6 +33,7 @@ PART_SIZE = 4000
 CHECKPOINT = "checkpoint.npz"
 RESULTS = ("aum_values.csv", "full_aum_records.csv", "totals.npz")
 WAYS = [[], ["--compressed"], ["--kind", "strings"]]  # records of ints on disk, no records, records of strs
+_KILLED = 1 if sys.platform == "win32" else -9  # the exit code after `Popen.kill`
 
 
 def batch(number: int, kind: str) -> tuple[Any, Any, Any]:
@@ -111,10 +110,10 @@ def live(folder: Path, arguments: list[str], moment: tuple[str, int, float] | No
             told.append(json.loads(line))
             if moment and told[-1]["phase"] == moment[0] and sum(e["phase"] == moment[0] for e in told) == moment[1]:
                 time.sleep(moment[2])
-                os.kill(process.pid, signal.SIGKILL)
+                process.kill()
                 moment = None
         errors = process.stderr.read()
-    if process.returncode not in (0, -signal.SIGKILL):
+    if process.returncode not in (0, _KILLED):
         raise SystemExit(f"{folder}: a run failed\n{errors}")
     saved = max((each.get("saved", 0) for each in told), default=0)
     return Life(
