@@ -11,6 +11,15 @@ from aum.command.cli import main
 from aum_core import AUMCalculator, Totals
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_terminal():
+    """What tox and CI pass on may have rich take a pipe for a terminal."""
+    with pytest.MonkeyPatch.context() as environment:
+        for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+            environment.delenv(name, raising=False)
+        yield
+
+
 @dataclass
 class Done:
     """What a command left."""

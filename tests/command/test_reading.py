@@ -89,6 +89,18 @@ def test_info_of_a_search(aum, tmp_path):
     assert "totals_run1.npz" in out
 
 
+def test_info_of_a_search_by_the_noise_posterior(aum, tmp_path):
+    from aum_core import Budget, find_by_posterior
+
+    def train(targets, num_classes, calculator):
+        for _ in range(4):
+            calculator.accumulate(np.eye(num_classes)[targets], targets, np.arange(len(targets)))
+            calculator.end_epoch()
+
+    find_by_posterior(train, [0, 1] * 10, 2, save_dir=tmp_path, cutoff=Budget(3))
+    assert "cut-off       3 samples flagged (a budget: the most suspicious samples)\n" in aum("info", tmp_path).out
+
+
 def test_info_of_what_is_no_run(refused, tmp_path):
     assert "has no run.json, no totals*.npz and no records" in refused("info", tmp_path)
     assert "not there" in refused("info", tmp_path / "nowhere")

@@ -70,10 +70,10 @@ def _per_sample(found: dict[str, int] | None) -> str:
 
 
 def _cut(cut: dict[str, Any] | None) -> str:
-    if not cut or "cutoffs" not in cut:
+    if not cut:
         return ""
-    cutoffs = ", ".join(map(number, cut["cutoffs"]))
-    return f"AUM below {cutoffs}: {cut['flagged']:,} samples flagged ({cut.get('rule', 'see run.json')})"
+    below = f"AUM below {', '.join(map(number, cut['cutoffs']))}: " if "cutoffs" in cut else ""
+    return f"{below}{cut['flagged']:,} samples flagged ({cut['rule']})"
 
 
 def _print_shards(paths: list[Path]) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import textwrap
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from aum.command.printer import print_table, say
-from aum_core import Cut
 from aum_core.posterior.estimate import CONDITIONS
 
 if TYPE_CHECKING:
@@ -93,24 +92,19 @@ def _summary(findings: Findings, data: LabelledData) -> list[str]:
 
 
 def _cut_lines(findings: Findings) -> list[str]:
-    cut = findings.cut
-    if isinstance(cut, Cut):
-        cutoffs = ", ".join(f"{each:.3f}" for each in cut.cutoffs)
-        rule = f"the {cut.percentile:g}th percentile of {cut.size} labels made wrong on purpose in each run"
+    cut = findings.run["cut"]
+    if findings.posterior is None:
+        cutoffs, size = ", ".join(f"{each:.3f}" for each in cut["cutoffs"]), cut["threshold_samples_per_run"]
+        rule = f"the {cut['percentile']:g}th percentile of {size} labels made wrong on purpose in each run"
         lines, remedy = [f"Cut-offs  AUM below {cutoffs} ({rule})"], "that no run could judge; more --runs or --epochs"
     else:
-        lines, remedy = [f"Cut-off   {_rule(cut.rule)}"], "that were not measured in time; more --epochs"
-    undecided = int(cut.undecided.sum())
-    if undecided:
-        lines.append(f"Unjudged  {undecided} samples {remedy} judge all")
-    if findings.posterior is not None:
-        lines += _posterior_lines(findings.posterior, cut.flagged)
+        options = [f"{name} {cut[name]:g}" for name in ("budget", "precision") if name in cut]
+        lines = [f"Cut-off   {', '.join([cut['rule'], *options])}"]
+        lines += _posterior_lines(findings.posterior, findings.flagged)
+        remedy = "that were not measured in time; more --epochs"
+    if cut["undecided"]:
+        lines.append(f"Unjudged  {cut['undecided']} samples {remedy} judge all")
     return lines
-
-
-def _rule(rule: dict[str, Any]) -> str:
-    options = [f"{name} {rule[name]:g}" for name in ("budget", "precision") if name in rule]
-    return ", ".join([rule["rule"], *options])
 
 
 def _posterior_lines(posterior: NoisePosterior, flagged: NDArray[np.bool_]) -> list[str]:
