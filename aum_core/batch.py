@@ -36,7 +36,7 @@ class Batch:
     ) -> None:
         self.ids, self.margins, self.logits = ids, margins, logits
         self.rows: NDArray[np.int64] = np.empty(0, np.int64)
-        """Of the samples in the totals, (B,): while a batch is checked -1 for new samples, found once for all observers."""
+        """Of the samples in the totals, (B,), found once for all; -1 for new ones while the batch is checked."""
         self._softmax: NDArray[Any] | None = None
 
     def __len__(self) -> int:
@@ -45,10 +45,7 @@ class Batch:
     def softmax(self) -> NDArray[Any]:
         """Give the softmax of the logits (B, C), computed once for all who ask."""
         if self._softmax is None:
-            if self.logits is None:
-                raise ValueError(
-                    "logits: None, but the scores need them; want what the margins were measured on, (B, C)"
-                )
+            assert self.logits is not None  # noqa: S101 # for the type checker: an observer that needs them has them
             self._softmax = softmax(self.logits)
         return self._softmax
 

@@ -6,33 +6,31 @@ records and the observers take it in, and nothing can go wrong any more.
 
 from __future__ import annotations
 
-import math
 import os
-import warnings
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-import numpy as np
 
 from aum_core._version import RUN_FORMAT, __version__
 from aum_core.backend import NumpyBackend
-from aum_core.batch import Batch
 from aum_core.files.arrays import load_arrays, save_arrays
 from aum_core.files.tables import write_aum_values
 from aum_core.files.whole import write_json
-from aum_core.ids import as_ids, id_list, where_ids
-from aum_core.margins import MARGIN_FIELDS, Margins, TargetError
+from aum_core.ids import as_ids, id_list
+from aum_core.margins import Margins, TargetError
+from aum_core.measurements import Measurements, NonFinite
 from aum_core.posterior.averaging_window import make_window
-from aum_core.records import RECORD_FIELDS, AUMRecord, Columns, RecordsInMemory, records_to_df
-from aum_core.scores.epoch_sums import EpochSums
+from aum_core.records import AUMRecord, RecordsInMemory, records_to_df
 from aum_core.scores.kinds import check_names
-from aum_core.scores.needs import Needs
 from aum_core.scores.scores import Scores
 from aum_core.state import KIND, pack, parts_of, unpack_options
 from aum_core.totals import ByID, Totals
 
 if TYPE_CHECKING:
+    from aum_core.scores.epoch_sums import EpochSums
+    from aum_core.scores.needs import Needs
+    import numpy as np
     from collections.abc import Callable, Iterable, Mapping
 
     from numpy.typing import NDArray
@@ -45,11 +43,9 @@ if TYPE_CHECKING:
     from aum_core.records import RecordLog, SampleIds
     from aum_core.state import Arrays
 
-__all__ = ["AUMCalculator", "NonFinite"]
+__all__ = ["AUMCalculator"]
 
 _HOST_SEQUENCES = (list, tuple, str, bytes)
-NonFinite = Literal["leave_out", "raise", "propagate"]
-"""What becomes of a margin that is no finite number."""
 
 
 def _in_memory(sample_ids: SampleIds, save_dir: str | os.PathLike[str]) -> RecordLog:  # noqa: ARG001 # others need it
@@ -110,56 +106,52 @@ class AUMCalculator:
         noise_posterior: KeepPosterior = False,
         log: Callable[[SampleIds], RecordLog] | None = None,
     ) -> None:
-        if nonfinite not in ("leave_out", "raise", "propagate"):
-            raise ValueError(f"nonfinite: {nonfinite!r}, want 'leave_out', 'raise' or 'propagate'")
         self.save_dir = save_dir
         self.compressed = compressed
         self._backend: Backend = backend or self._make_backend()
-        self._nonfinite, self._noise_posterior = nonfinite, noise_posterior
-        self._totals = Totals()
+        self._noise_posterior = noise_posterior
         names, window = check_names(scores), make_window(noise_posterior, save_dir)
-        self._scores = Scores(names, window) if names or window else None
-        self._observers: list[Observer] = [] if self._scores is None else [self._scores]
-        self._log = None if compressed else (log or partial(self._make_log, save_dir=save_dir))(self._sample_ids)
+        make_log = None if compressed else log or partial(self._make_log, save_dir=save_dir)
+        self._measured = Measurements(nonfinite, make_log, Scores(names, window) if names or window else None)
 
     @property
     def totals(self) -> Totals:
         """The totals, alive: they grow with each batch."""
-        return self._totals
+        return self._measured.totals
 
     @property
     def counts(self) -> Mapping[SampleId, int]:
         """Number of measurements by sample id."""
-        return ByID(self._totals, lambda totals: totals.counts)
+        return ByID(self._measured.totals, lambda totals: totals.counts)
 
     @property
     def sums(self) -> Mapping[SampleId, float]:
         """Sum of the margins by sample id."""
-        return ByID(self._totals, lambda totals: totals.sums)
+        return ByID(self._measured.totals, lambda totals: totals.sums)
 
     @property
     def records(self) -> RecordLog:
         """All records in the order they were made; only where `compressed` is False."""
-        if self._log is None:
+        if self._measured.log is None:
             raise AttributeError("records are kept only by AUMCalculator(save_dir, compressed=False)")
-        return self._log
+        return self._measured.log
 
     @property
     def scores(self) -> Scores:
         """The other scores that were asked for, by name: (N,) each, aligned to `totals`; see `Scores`."""
-        if self._scores is None:
+        if self._measured.scores is None:
             raise AttributeError('scores are kept only by AUMCalculator(save_dir, scores=["confidence"]), say')
-        return self._scores
+        return self._measured.scores
 
     @property
     def needs(self) -> Needs:
         """What a device is to add up of an epoch beside the margins, for `add_epoch`; it may shrink as epochs end."""
-        return Needs() if self._scores is None else self._scores.needs
+        return self._measured.needs
 
     def end_epoch(self) -> None:
         """Say that an epoch has ended; only other scores than the AUM care, and mostly see it themselves: `Scores`."""
-        if self._scores is not None:
-            self._scores.end_epoch()
+        if self._measured.scores is not None:
+            self._measured.scores.end_epoch()
 
     def noise_posterior(self) -> NoisePosterior:
         """Estimate how likely each label is wrong, by row of the totals.
@@ -171,14 +163,14 @@ class AUMCalculator:
         ValueError
             Where the calculator was made without ``noise_posterior=True``, or nothing has been measured yet.
         """
-        if self._scores is None:
+        if self._measured.scores is None:
             raise ValueError("noise_posterior: not kept, want AUMCalculator(save_dir, noise_posterior=True)")
-        posterior: NoisePosterior = self._scores.noise_posterior()
+        posterior: NoisePosterior = self._measured.scores.noise_posterior()
         return posterior
 
     def observe(self, observer: Observer) -> None:
         """Let `observer` check and take every batch from now on."""
-        self._observers.append(observer)
+        self._measured.observers.append(observer)
 
     def update(self, logits: Any, targets: Any, sample_ids: Any) -> dict[SampleId, AUMRecord]:
         """Measure a batch and give its records.
@@ -204,23 +196,18 @@ class AUMCalculator:
             Where the input does not fit; the calculator is as before the call.
         """
         ids, margins = self._measure(logits, targets, sample_ids, other_logit=True)
-        batch, counted = self._check(ids, margins, partial(self._backend.logits, logits))
-        running = self._add(batch, len(ids), in_turn=True)
-        if counted is not None:
-            running = self._with_left_out(ids, counted, *running)
-        names, columns = id_list(ids), _columns(margins, *running)
-        values = [columns[name].tolist() for name in RECORD_FIELDS[1:]]
-        return dict(zip(names, map(AUMRecord, names, *values), strict=True))
+        batch, counted = self._measured.check(ids, margins, partial(self._backend.logits, logits))
+        running = self._measured.add(batch, len(ids), in_turn=True)
+        return self._measured.records(ids, margins, counted, running)
 
     def accumulate(self, logits: Any, targets: Any, sample_ids: Any) -> None:
         """Measure a batch without making records of it: the same bookkeeping as `update`, many times faster.
 
         Parameters are those of `update`. Where `compressed` is False the records are logged all the same.
         """
-        needs_other = self._log is not None or any(each.needs_other_logit for each in self._observers)
-        ids, margins = self._measure(logits, targets, sample_ids, other_logit=needs_other)
-        batch, _ = self._check(ids, margins, partial(self._backend.logits, logits))
-        self._add(batch, len(ids), in_turn=False)
+        ids, margins = self._measure(logits, targets, sample_ids, other_logit=self._measured.needs_other_logit)
+        batch, _ = self._measured.check(ids, margins, partial(self._backend.logits, logits))
+        self._measured.add(batch, len(ids))
 
     def accumulate_measured(self, margins: Margins, sample_ids: Any, *, logits: Any = None) -> None:
         """Take a batch whose margins were measured elsewhere: on a device, in a compiled step.
@@ -248,9 +235,12 @@ class AUMCalculator:
         >>> calculator.records[0].margin
         -1.5
         """
-        ids = self._ids(sample_ids)
-        batch, _ = self._check(ids, self._brought_home(margins), partial(self._logits_brought_home, logits))
-        self._add(batch, len(ids), in_turn=False)
+        ids, measured = self._ids(sample_ids), margins.brought_home(self._backend.to_numpy)
+        if logits is not None and len(logits) != len(measured):
+            raise ValueError(f"logits: {len(logits)} rows for {len(measured)} margins, want what they were measured on")
+        on_host = None if logits is None else partial(self._backend.logits, logits)
+        batch, _ = self._measured.check(ids, measured, on_host)
+        self._measured.add(batch, len(ids))
 
     def add_totals(self, totals: Totals) -> None:
         """Take in what was measured elsewhere: on a device inside a compiled step, or by another process.
@@ -275,13 +265,7 @@ class AUMCalculator:
         >>> calculator.counts["cat.png"]
         1
         """
-        if not isinstance(totals, Totals):
-            raise TypeError(f"totals: {type(totals).__name__}, want aum_core.Totals")
-        if self._log is not None:
-            raise ValueError("totals: they have no records, want AUMCalculator(save_dir, compressed=True)")
-        if self._scores is not None:
-            raise ValueError("totals: they have no other scores; want add_epoch, or a calculator without scores")
-        self._totals.include(totals)
+        self._measured.add_totals(totals)
 
     def add_epoch(self, epoch: EpochSums, sample_ids: Any = None) -> None:
         """Take in a whole epoch that was measured elsewhere, with what the other scores need, and end it.
@@ -308,18 +292,7 @@ class AUMCalculator:
         >>> calculator.totals.aums, calculator.scores["correctness"]
         (array([ 2., -1.]), array([1., 0.]))
         """
-        if not isinstance(epoch, EpochSums):
-            raise TypeError(f"epoch: {type(epoch).__name__}, want aum_core.EpochSums")
-        if self._log is not None:
-            raise ValueError("epoch: it has no records, want AUMCalculator(save_dir, compressed=True)")
-        epoch.check(self.needs)
-        totals = Totals.from_rows(epoch.sums["margin"], epoch.counts, sample_ids, epoch.left_out)
-        ids, measured = as_ids(totals.sample_ids), epoch.measured()[1]
-        if self._scores is not None:
-            self._scores.check_epoch(ids, self._totals.find(ids), measured)
-        self._totals.include(totals)
-        if self._scores is not None:
-            self._scores.add_epoch(self._totals.find(ids), measured)
+        self._measured.add_epoch(epoch, sample_ids)
 
     def finalize(self, save_dir: str | os.PathLike[str] | None = None, *, full_csv: bool = True) -> None:
         """Write the files of the run: each appears whole or not at all.
@@ -338,11 +311,11 @@ class AUMCalculator:
         """
         folder = Path(save_dir or self.save_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        if self._log is not None:
-            self._log.flush()
+        if self._measured.log is not None:
+            self._measured.log.flush()
             if full_csv:
-                self._log.write_csv(folder / "full_aum_records.csv")
-        self._write(folder, self._totals, self._scores, self.describe())
+                self._measured.log.write_csv(folder / "full_aum_records.csv")
+        self._write(folder, self._measured.totals, self._measured.scores, self.describe())
 
     def _write(self, folder: Path, totals: Totals, scores: Scores | None, described: dict[str, Any]) -> None:
         """Write totals and their ranking, scores and ``run.json``: the calculator's own, or those of all ranks."""
@@ -400,26 +373,11 @@ class AUMCalculator:
 
     def _to_arrays(self) -> Arrays:
         """The state in one-dimensional arrays."""
-        parts = {"totals": self._totals.to_arrays()}
-        if self._log is not None:
-            parts["records"] = self._log.to_arrays()
-        if self._scores is not None:
-            parts["scores"] = self._scores.to_arrays()
-        return pack({"save_dir": os.fspath(self.save_dir), **self._options()}, parts)
+        return pack({"save_dir": os.fspath(self.save_dir), **self._options()}, self._measured.to_arrays())
 
     def _take_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Become the calculator that gave these arrays; a ValueError changes nothing."""
-        kept = {"records": self._log, "scores": self._scores}
-        wanted = {"totals", *(name for name, part in kept.items() if part is not None)}
-        parts = parts_of(arrays, wanted, self._options())
-        totals = Totals.from_arrays(parts["totals"])
-        scores = None if self._scores is None else self._scores.from_arrays(parts["scores"])
-        if scores is not None and scores.num_rows != len(totals):
-            raise ValueError(f"it has scores of {scores.num_rows} samples and totals of {len(totals)}")
-        if self._log is not None:
-            self._log.take_arrays(parts["records"], len(totals))
-        self._observers = [scores if each is self._scores and scores else each for each in self._observers]
-        self._totals, self._scores = totals, scores
+        self._measured.take_arrays(parts_of(arrays, self._measured.parts, self._options()))
 
     def describe(self) -> dict[str, Any]:
         """Tell what was measured and how, as ``run.json`` has it."""
@@ -427,18 +385,18 @@ class AUMCalculator:
             "format": RUN_FORMAT,
             "aum_version": __version__,
             "framework": self._backend.name,
-            "samples": len(self._totals),
-            "measurements": self._totals.measurements,
-            "measurements_per_sample": self._totals.measurements_per_sample(),
-            "left_out": self._totals.left_out,
+            "samples": len(self._measured.totals),
+            "measurements": self._measured.totals.measurements,
+            "measurements_per_sample": self._measured.totals.measurements_per_sample(),
+            "left_out": self._measured.totals.left_out,
             "options": self._options(),
         }
 
     def _options(self) -> dict[str, Any]:
-        options = {"compressed": self.compressed, "nonfinite": self._nonfinite}
-        if self._scores is None:
+        options = {"compressed": self.compressed, "nonfinite": self._measured.nonfinite}
+        if self._measured.scores is None:
             return options
-        return {**options, "scores": list(self._scores.names), "noise_posterior": self._noise_posterior}
+        return {**options, "scores": list(self._measured.scores.names), "noise_posterior": self._noise_posterior}
 
     @staticmethod
     def records_to_df(records: Iterable[AUMRecord]) -> Any:
@@ -447,9 +405,6 @@ class AUMCalculator:
         The index tells each record's place in `records`. Needs pandas.
         """
         return records_to_df(records)
-
-    def _sample_ids(self) -> NDArray[Any]:
-        return self._totals.sample_ids
 
     def _ids(self, sample_ids: Any) -> NDArray[np.int64] | list[SampleId]:
         return as_ids(sample_ids if isinstance(sample_ids, _HOST_SEQUENCES) else self._backend.to_numpy(sample_ids))
@@ -466,108 +421,3 @@ class AUMCalculator:
                 raise
             named = id_list(ids)[error.row]
             raise TargetError(error.row, error.target, error.num_classes, named) from None
-
-    def _check(
-        self, ids: NDArray[np.int64] | list[SampleId], margins: Margins, logits_on_host: Callable[[], NDArray[Any]]
-    ) -> tuple[Batch, NDArray[np.bool_] | None]:
-        """The part of a batch that counts, and which that is (None: all). What can be wrong is found here."""
-        if len(margins) != len(ids):
-            raise ValueError(f"sample_ids: {len(ids)} ids for {len(margins)} rows of logits, want one id per row")
-        counted = self._counted(ids, margins.margin)
-        batch = Batch(ids, margins) if counted is None else Batch(where_ids(ids, counted), margins[counted])
-        if self._observers:
-            if any(each.needs_logits for each in self._observers):
-                logits = logits_on_host()
-                batch.logits = logits if counted is None else logits[counted]
-            batch.rows = self._totals.find(batch.ids)
-            for observer in self._observers:
-                observer.check(batch)
-        return batch, counted
-
-    def _add(self, batch: Batch, size: int, *, in_turn: bool) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Add a checked batch of a given size, left out rows among them; running counts and AUMs where `in_turn`."""
-        totals, margins, running = self._totals, batch.margins, _NOTHING
-        totals.left_out += size - len(batch)
-        if self._log is None and not self._observers and not in_turn:
-            totals.add_later(batch.ids, margins.margin)
-            return running
-        if not len(batch.rows) or batch.rows[batch.rows.argmin()] < 0:
-            batch.rows = totals.insert(batch.ids)
-        if in_turn or self._log is not None:
-            running = totals.add_in_turn(batch.rows, margins.margin)
-        else:
-            totals.add_at(batch.rows, margins.margin)
-        if self._log is not None:
-            self._log.append(batch.rows, _columns(margins, *running))
-        for observer in self._observers:
-            observer.take(batch)
-        return running
-
-    def _brought_home(self, margins: Margins) -> Margins:
-        """Margins of another device as NumPy's, seen to be columns of one length."""
-        columns = {name: self._backend.to_numpy(getattr(margins, name)) for name in MARGIN_FIELDS}
-        shapes = {name: column.shape for name, column in columns.items()}
-        if set(shapes.values()) != {(columns["margin"].size,)}:
-            raise ValueError(f"margins: columns of shapes {shapes}, want (B,) for all")
-        for name in ("target_logit", "other_logit"):
-            if columns[name].dtype.kind not in "iu":
-                raise TypeError(f"margins: {name} of dtype {columns[name].dtype}, want integers: class indices")
-            columns[name] = columns[name].astype(np.int64, copy=False)  # devices count in 32 bits
-        return Margins(**columns)
-
-    def _logits_brought_home(self, logits: Any) -> NDArray[Any]:
-        if logits is None:
-            raise ValueError("logits: None, but the scores need them; want what the margins were measured on, (B, C)")
-        return self._backend.logits(logits)
-
-    def _counted(self, ids: NDArray[np.int64] | list[SampleId], margin: NDArray[Any]) -> NDArray[np.bool_] | None:
-        """Which measurements count, (B,); None where all do."""
-        if self._nonfinite == "propagate" or _all_finite(margin):
-            return None
-        counted: NDArray[np.bool_] = np.isfinite(margin)
-        first = int(counted.argmin())
-        message = (
-            f"logits: {len(margin) - int(counted.sum())} of {len(margin)} margins are not finite, the first for sample "
-            f"{id_list(ids)[first]!r} ({margin[first]})"
-        )
-        if self._nonfinite == "raise":
-            raise ValueError(f"{message}; nonfinite='leave_out' would leave them out and count them")
-        if not self._totals.left_out:
-            warnings.warn(
-                f"{message}. They are left out and counted (totals.left_out); further ones without a warning. "
-                "nonfinite='raise' makes them an error.",
-                RuntimeWarning,
-                stacklevel=4,
-            )
-        return counted
-
-    def _with_left_out(
-        self,
-        ids: NDArray[np.int64] | list[SampleId],
-        counted: NDArray[np.bool_],
-        counts: NDArray[np.int64],
-        aums: NDArray[np.float64],
-    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Widen the counts and AUMs of the counted rows to all rows of the batch."""
-        rows = self._totals.find(ids)
-        seen = rows >= 0
-        all_counts = np.zeros(len(rows), np.int64)
-        all_aums = np.full(len(rows), np.nan)
-        all_counts[seen] = self._totals.counts[rows[seen]]
-        all_aums[seen] = self._totals.sums[rows[seen]] / all_counts[seen]
-        all_counts[counted], all_aums[counted] = counts, aums
-        return all_counts, all_aums
-
-
-_NOTHING = np.empty(0, np.int64), np.empty(0)
-
-
-def _all_finite(values: NDArray[Any]) -> bool:
-    # argmax and argmin stop at the first NaN: the two extremes tell all, at half the cost of isfinite
-    return not len(values) or (math.isfinite(values[values.argmax()]) and math.isfinite(values[values.argmin()]))
-
-
-def _columns(margins: Margins, counts: NDArray[np.int64], aums: NDArray[np.float64]) -> Columns:
-    """Columns of the records of a batch, but for the sample ids."""
-    measured = {name: getattr(margins, name) for name in MARGIN_FIELDS}
-    return {"num_measurements": counts, **measured, "aum": aums}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from array import array
 from itertools import compress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -14,9 +14,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["SampleId", "as_ids", "by_row", "check_rows", "id_list", "id_order", "where_ids"]
+__all__ = ["Ids", "SampleId", "as_ids", "by_row", "check_rows", "id_list", "id_order", "where_ids"]
 
 SampleId = int | str
+
+Ids: TypeAlias = "NDArray[np.int64] | list[SampleId]"
+"""Checked ids (B,), as `as_ids` gives them."""
 
 
 def as_ids(sample_ids: Any) -> NDArray[np.int64] | list[SampleId]:

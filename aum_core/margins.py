@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -87,6 +87,23 @@ class Margins:
 
     def __getitem__(self, rows: slice | NDArray[Any]) -> Margins:
         return Margins(*(getattr(self, name)[rows] for name in MARGIN_FIELDS))
+
+    def brought_home(self, to_numpy: Callable[[Any], NDArray[Any]]) -> Margins:
+        """Give these margins, measured on another device, as NumPy's, seen to be columns of one length.
+
+        Raises
+        ------
+        TypeError, ValueError
+        """
+        columns = {name: to_numpy(getattr(self, name)) for name in MARGIN_FIELDS}
+        shapes = {name: column.shape for name, column in columns.items()}
+        if set(shapes.values()) != {(columns["margin"].size,)}:
+            raise ValueError(f"margins: columns of shapes {shapes}, want (B,) for all")
+        for name in ("target_logit", "other_logit"):
+            if columns[name].dtype.kind not in "iu":
+                raise TypeError(f"margins: {name} of dtype {columns[name].dtype}, want integers: class indices")
+            columns[name] = columns[name].astype(np.int64, copy=False)  # devices count in 32 bits
+        return Margins(**columns)
 
     @classmethod
     def concatenate(cls, parts: Iterable[Margins]) -> Margins:

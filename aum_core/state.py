@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from numpy.typing import NDArray
 
@@ -52,7 +52,7 @@ def unpack_options(arrays: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
     return options
 
 
-def parts_of(arrays: Mapping[str, NDArray[Any]], wanted: set[str], options: object) -> dict[str, Arrays]:
+def parts_of(arrays: Mapping[str, NDArray[Any]], wanted: Collection[str], options: object) -> dict[str, Arrays]:
     """Give the arrays of each part, as those who have these options want them, under their own names.
 
     Raises
@@ -66,6 +66,6 @@ def parts_of(arrays: Mapping[str, NDArray[Any]], wanted: set[str], options: obje
         parts.setdefault(part, {})[own] = array
     parts.pop("options", None)
     parts.pop("rank", None)  # of a job of several: its adapter has looked at it
-    if set(parts) != wanted:
+    if set(parts) != set(wanted):
         raise ValueError(f"it has {sorted(parts)}, want {sorted(wanted)}: the options are {options}")
     return parts

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from aum_core.ids import SampleId
+    from aum_core.ids import Ids, SampleId
 
 __all__ = ["ByID", "Totals"]
 
@@ -220,6 +220,15 @@ class Totals:
                 latest[row] = counts[i], sums[i] = count + 1, total + margin
         self.set_at(rows, sums, counts)  # of a repeated row the last stands
         return counts, sums / counts
+
+    def latest(self, ids: Ids) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Give the count and the AUM of each of the checked ids (B,); 0 and NaN for those not seen."""
+        rows = self.find(ids)
+        seen = rows >= 0
+        counts, aums = np.zeros(len(rows), np.int64), np.full(len(rows), np.nan)
+        counts[seen] = self.counts[rows[seen]]
+        aums[seen] = self.sums[rows[seen]] / counts[seen]
+        return counts, aums
 
     def set_at(self, rows: NDArray[np.int64], sums: NDArray[np.float64], counts: NDArray[np.int64]) -> None:
         """Replace the sums and counts of some rows."""

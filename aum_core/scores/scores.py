@@ -190,7 +190,7 @@ class Scores(Mapping[str, "NDArray[np.float64]"]):
             _check_new(id_list(ids), labels)
 
     def check_epoch(self, ids: Any, rows: NDArray[np.int64], epoch: EpochSums) -> None:
-        """Make an error of a label (M,) or a number of classes that is another than before; `rows` as in `check_labels`."""
+        """Make an error of a label (M,) or number of classes that is another than before; rows as in `check_labels`."""
         self._check_classes(epoch.num_classes)
         self.check_labels(ids, rows, epoch.labels)
 
@@ -268,7 +268,7 @@ class Scores(Mapping[str, "NDArray[np.float64]"]):
         return described if self.class_sums is None else described | self.class_sums.describe(self.in_progress()[1])
 
     def write(self, folder: Path, totals: Totals) -> dict[str, Any]:
-        """Write ``scores.csv``, and the files of the noise posterior where it is kept; what ``run.json`` has of them."""
+        """Write ``scores.csv``, and the files of the noise posterior where it is kept; give what ``run.json`` has."""
         described = self.describe()
         if self.names:
             table = {"sample_id": totals.sample_ids, "aum": totals.aums, **self}
