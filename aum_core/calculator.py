@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-
 from aum_core._version import RUN_FORMAT, __version__
 from aum_core.backend import NumpyBackend
 from aum_core.files.arrays import load_arrays, save_arrays
@@ -28,11 +27,9 @@ from aum_core.state import KIND, pack, parts_of, unpack_options
 from aum_core.totals import ByID, Totals
 
 if TYPE_CHECKING:
-    from aum_core.scores.epoch_sums import EpochSums
-    from aum_core.scores.needs import Needs
-    import numpy as np
     from collections.abc import Callable, Iterable, Mapping
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from aum_core.backend import Backend
@@ -41,6 +38,8 @@ if TYPE_CHECKING:
     from aum_core.posterior.averaging_window import KeepPosterior
     from aum_core.posterior.estimate import NoisePosterior
     from aum_core.records import RecordLog, SampleIds
+    from aum_core.scores.epoch_sums import EpochSums
+    from aum_core.scores.needs import Needs
     from aum_core.state import Arrays
 
 __all__ = ["AUMCalculator"]
@@ -285,6 +284,7 @@ class AUMCalculator:
         Examples
         --------
         >>> import tempfile
+        >>> import numpy as np
         >>> from aum_core import EpochSums
         >>> calculator = AUMCalculator(tempfile.mkdtemp(), scores=["correctness"])
         >>> sums = {"margin": np.array([2.0, -1.0]), "correct": np.array([1.0, 0.0])}
