@@ -137,7 +137,7 @@ def training(num_samples: int, tracked: bool, batches: list[tuple[jax.Array, ...
         params, memory, state = carry
 
         def loss(params: Any) -> tuple[jax.Array, jax.Array]:
-            logits: jax.Array = model.apply(params, images)
+            logits: Any = model.apply(params, images)
             return optax.softmax_cross_entropy_with_integer_labels(logits, targets).mean(), logits
 
         gradient, logits = jax.grad(loss, has_aux=True)(params)
@@ -157,7 +157,9 @@ def training_table(groups: int, image_sizes: list[int]) -> list[str]:
     num_samples = 1_280_000
     for size in image_sizes:
         images = jax.random.normal(jax.random.key(0), (BATCH_SIZE, size, size, 1))
-        batches = [(images, targets, ids) for _, targets, ids in batches_of(num_samples, 10, repeats=False)]
+        batches: list[tuple[jax.Array, ...]] = [
+            (images, targets, ids) for _, targets, ids in batches_of(num_samples, 10, repeats=False)
+        ]
         sides = [training(num_samples, tracked, batches) for tracked in (False, True, False)]
         without, with_it, again = medians(sides, groups)
         cells = [f"small CNN, {size}x{size}", f"{num_samples:,}", f"{without * 1e3:.2f} ms", f"{with_it * 1e3:.2f} ms"]

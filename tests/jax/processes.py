@@ -60,7 +60,7 @@ def message_of(call):
 def main():
     folder, port, rank = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     jax.distributed.initialize(f"localhost:{port}", SIZE, rank)
-    told = {"x64": bool(jax.config.jax_enable_x64)}
+    told: dict[str, object] = {"x64": bool(jax.config.read("jax_enable_x64"))}
     for kind in KINDS:
         calculator = measured(kind, rank, SIZE)
         merged = merge_processes(calculator)

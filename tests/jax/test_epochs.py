@@ -12,7 +12,9 @@ from jax.sharding import PartitionSpec as P
 from aum.jax import AUMCalculator, Needs, find_by_posterior, init, merge, to_epoch_sums, to_totals, update
 
 STEP = jax.jit(update, donate_argnums=0)
-LOGITS = np.float32([[2.0, 0.5, -1.0], [0.0, 3.0, 1.0], [1.0, 1.0, 4.0]])  # of targets 0, 2, 2: margins 1.5, -2, 3
+LOGITS = np.array(
+    [[2.0, 0.5, -1.0], [0.0, 3.0, 1.0], [1.0, 1.0, 4.0]], np.float32
+)  # of targets 0, 2, 2: margins 1.5, -2, 3
 POSTERIOR = Needs(("correct", "error_norm"), softmax=True, logits=True)
 
 
@@ -145,7 +147,7 @@ def test_a_donated_state_is_updated_in_place():
 
 
 def test_what_does_not_count_is_left_out_of_every_column():
-    logits = np.float32([[2, 0], [np.nan, 0], [2, 0], [2, 0], [2, 0], [0, np.inf]])
+    logits = np.array([[2, 0], [np.nan, 0], [2, 0], [2, 0], [2, 0], [0, np.inf]], np.float32)
     state = STEP(
         init(3, 2, Needs(("confidence", "correct"), softmax=True, logits=True)),
         logits,
@@ -168,7 +170,7 @@ def test_what_does_not_count_is_left_out_of_every_column():
 
 @pytest.mark.parametrize(("logits", "correct"), [([1, 1, 0], 0), ([2, 1, 0], 0), ([0, 1, 1], 1), ([0, 1, 2], 0)])
 def test_of_tied_logits_the_lowest_class_is_the_answer(logits, correct):
-    state = update(init(1, 3, Needs(("correct",))), np.float32([logits]), [1], [0])
+    state = update(init(1, 3, Needs(("correct",))), np.array([logits], np.float32), [1], [0])
     assert state.columns["correct"].tolist() == [correct]
 
 

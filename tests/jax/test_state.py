@@ -13,7 +13,9 @@ from aum.jax import AUMState, device_ids, init, measure, merge, to_totals, updat
 from aum_core import compute_margins
 
 STEP = jax.jit(update, donate_argnums=0)
-LOGITS = np.float32([[2.0, 0.5, -1.0], [0.0, 3.0, 1.0], [1.0, 1.0, 4.0]])  # of targets 0, 2, 2: margins 1.5, -2, 3
+LOGITS = np.array(
+    [[2.0, 0.5, -1.0], [0.0, 3.0, 1.0], [1.0, 1.0, 4.0]], np.float32
+)  # of targets 0, 2, 2: margins 1.5, -2, 3
 
 
 def sums_of(state):
@@ -112,7 +114,9 @@ def test_invalid_ids_and_targets_are_left_out_and_counted():
 
 
 def test_margins_that_are_not_finite_are_left_out_and_counted():
-    logits = np.float32([[np.inf, 0], [np.nan, 0], [0, np.nan], [np.inf, np.inf], [3e38, -3e38], [2, 1], [0, -np.inf]])
+    logits = np.array(
+        [[np.inf, 0], [np.nan, 0], [0, np.nan], [np.inf, np.inf], [3e38, -3e38], [2, 1], [0, -np.inf]], np.float32
+    )
     state = STEP(init(7), logits, jnp.zeros(7, int), jnp.arange(7))
     assert state.count.tolist() == [0, 0, 0, 0, 0, 1, 0]
     assert (int(state.invalid), int(state.nonfinite)) == (0, 6)
@@ -234,7 +238,7 @@ def test_measure_gives_the_bits_of_numpy(num_rows, num_classes):
 def test_measure_at_the_extremes_is_as_numpy_has_it():
     inf = np.inf
     rows = [[inf, 0, 0], [-inf, 0, 1], [0, -inf, -inf], [np.nan, 1, 2], [0, np.nan, 1], [inf, inf, 0], [-inf] * 3]
-    logits = np.float32(rows * 2)
+    logits = np.array(rows * 2, np.float32)
     targets = np.array([0] * 7 + [1] * 7)
     measured, expected = jax.jit(measure)(logits, targets), compute_margins(logits, targets)
     for name in ("target_val", "other_logit", "other_val", "margin"):

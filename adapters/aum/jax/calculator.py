@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 
@@ -47,8 +47,8 @@ class AUMCalculator(aum_core.AUMCalculator):
     _make_log = staticmethod(_log_on_disk)
     _write_ranking = staticmethod(write_ranking)
 
-    def _brought_home(self, margins: Margins) -> Margins:
-        return super()._brought_home(jax.device_get(margins))  # its columns in one transfer
+    def accumulate_measured(self, margins: Margins, sample_ids: Any, *, logits: Any = None) -> None:  # noqa: D102 # as above
+        super().accumulate_measured(jax.device_get(margins), sample_ids, logits=logits)  # columns in one transfer
 
 
 find_by_posterior = partial(aum_core.find_by_posterior, calculator=AUMCalculator)

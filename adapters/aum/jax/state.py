@@ -6,7 +6,7 @@ import operator
 import warnings
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import jax
 import jax.numpy as jnp
@@ -81,7 +81,7 @@ class AUMState:
         return Needs(tuple(self.columns), self.softmax is not None, self.logits is not None)
 
 
-def init(num_samples: int, num_classes: int | None = None, needs: Needs | None = None) -> AUMState:
+def init(num_samples: SupportsIndex, num_classes: SupportsIndex | None = None, needs: Needs | None = None) -> AUMState:
     """Make the state of a data set, or of an epoch, of which nothing has been measured yet.
 
     Parameters
@@ -137,7 +137,7 @@ def init(num_samples: int, num_classes: int | None = None, needs: Needs | None =
     )
 
 
-def _by_class(num_samples: int, num_classes: int | None, needs: Needs) -> tuple[int, ...]:
+def _by_class(num_samples: int, num_classes: SupportsIndex | None, needs: Needs) -> tuple[int, ...]:
     """The shape of what has a number for each sample and class; () where nothing has."""
     if num_classes is None:
         if needs.has_matrices:
