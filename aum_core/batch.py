@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from aum_core.scores.softmax import softmax
+from aum_core.softmax import softmax
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -20,7 +20,7 @@ import pages
 
 from aum_core import AUMCalculator, flip_uniform, noise_posterior
 from aum_core.scores.kinds import MARGIN_OF_MEAN, SCORES
-from aum_core.scores.softmax import softmax
+from aum_core.softmax import softmax
 
 SAMPLES, BATCH = 60_000, 256
 CLASSES = (10, 100, 1000)

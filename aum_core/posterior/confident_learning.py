@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aum_core.scores.softmax import softmax
+from aum_core.softmax import softmax
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

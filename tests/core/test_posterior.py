@@ -18,7 +18,7 @@ from aum_core import (
     noise_posterior,
     self_check,
 )
-from aum_core.scores.softmax import softmax
+from aum_core.softmax import softmax
 
 GOLDEN = Path(__file__).parents[1] / "golden_posteriors"
 VERDICTS = {b"spread": "symmetric", b"classes": "class-conditional", b"cannot tell": "undetermined"}  # in the files

@@ -6,7 +6,7 @@ import pytest
 
 from aum_core import AUMCalculator, EpochSums, Totals
 from aum_core.scores.kinds import SCORES, oriented
-from aum_core.scores.softmax import softmax
+from aum_core.softmax import softmax
 
 ALL = list(SCORES)
 
