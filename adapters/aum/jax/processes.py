@@ -42,7 +42,7 @@ def merge_processes(
     ----------
     measured : AUMState, AUMCalculator or Totals
         What this process has measured: of its own samples. A state that the whole job shares, sharded or replicated,
-        has everything already, and needs `to_totals` alone.
+        has everything already, and needs `to_totals` alone. Of the state of an epoch only the margins are merged.
     sample_ids : sequence of N int or str, optional
         The names of the rows of a state.
 
