@@ -4,6 +4,7 @@ from aum_core._version import __version__
 from aum_core.backend import Backend, NumpyBackend
 from aum_core.batch import Batch, Observer
 from aum_core.calculator import AUMCalculator
+from aum_core.cartography import accumulate_dynamics
 from aum_core.dataset import DatasetWithIndex
 from aum_core.detection.cutoffs import Budget, LikelyWrong, Precision, Ranking, RankingCut, ZeroMargin
 from aum_core.detection.evaluation import Detection, measure_detection, self_check
@@ -11,7 +12,6 @@ from aum_core.detection.findings import Findings
 from aum_core.detection.one_run import find_by_posterior
 from aum_core.detection.search import find_mislabeled
 from aum_core.detection.threshold_samples import Cut, ThresholdPlan, ThresholdRun
-from aum_core.files.cartography import accumulate_dynamics
 from aum_core.files.tables import read_aum_values
 from aum_core.margins import Margins, compute_margins
 from aum_core.noise.flips import flip_by_matrix, flip_instance_dependent, flip_pairs, flip_uniform

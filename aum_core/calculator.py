@@ -6,14 +6,12 @@ records and the observers take it in, and nothing can go wrong any more.
 
 from __future__ import annotations
 
-import os
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from aum_core._version import RUN_FORMAT, __version__
 from aum_core.backend import NumpyBackend
-from aum_core.files.arrays import load_arrays, save_arrays
 from aum_core.files.tables import write_aum_values
 from aum_core.files.whole import write_json
 from aum_core.ids import as_ids, id_list
@@ -23,10 +21,11 @@ from aum_core.posterior.averaging_window import make_window
 from aum_core.records import AUMRecord, RecordsInMemory, records_to_df
 from aum_core.scores.kinds import check_names
 from aum_core.scores.scores import Scores
-from aum_core.state import KIND, pack, parts_of, unpack_options
+from aum_core.state import Checkpointed
 from aum_core.totals import ByID, Totals
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterable, Mapping
 
     import numpy as np
@@ -40,7 +39,6 @@ if TYPE_CHECKING:
     from aum_core.records import RecordLog, SampleIds
     from aum_core.scores.epoch_sums import EpochSums
     from aum_core.scores.needs import Needs
-    from aum_core.state import Arrays
 
 __all__ = ["AUMCalculator"]
 
@@ -51,7 +49,7 @@ def _in_memory(sample_ids: SampleIds, save_dir: str | os.PathLike[str]) -> Recor
     return RecordsInMemory(sample_ids)
 
 
-class AUMCalculator:
+class AUMCalculator(Checkpointed):
     """Keeps the Area Under the Margin of every sample while a classifier trains.
 
     The AUM of a sample is the mean of its margins over training (Pleiss et al. 2020, arXiv 2001.10528, equation 2).
@@ -80,8 +78,7 @@ class AUMCalculator:
 
     Examples
     --------
-    >>> import tempfile
-    >>> calculator = AUMCalculator(tempfile.mkdtemp())
+    >>> calculator = AUMCalculator("aum_run")
     >>> records = calculator.update([[2.0, 0.5], [1.0, 3.0]], targets=[0, 0], sample_ids=["cat.png", "dog.png"])
     >>> records["dog.png"].margin
     -2.0
@@ -214,7 +211,7 @@ class AUMCalculator:
         Parameters
         ----------
         margins : Margins
-            What that step measured; columns (B,) of the backend's framework or NumPy's.
+            Columns of shape (B,) of the backend's framework or NumPy's.
         sample_ids
             As in `update`.
         logits : array of shape (B, C), optional
@@ -227,9 +224,8 @@ class AUMCalculator:
 
         Examples
         --------
-        >>> import tempfile
         >>> from aum_core import compute_margins
-        >>> calculator = AUMCalculator(tempfile.mkdtemp(), compressed=False)
+        >>> calculator = AUMCalculator("aum_run", compressed=False)
         >>> calculator.accumulate_measured(compute_margins([[2.0, 0.5]], [1]), ["cat.png"])
         >>> calculator.records[0].margin
         -1.5
@@ -256,10 +252,9 @@ class AUMCalculator:
 
         Examples
         --------
-        >>> import tempfile
         >>> totals = Totals()
         >>> totals.add(["cat.png"], [1.5])
-        >>> calculator = AUMCalculator(tempfile.mkdtemp())
+        >>> calculator = AUMCalculator("aum_run")
         >>> calculator.add_totals(totals)
         >>> calculator.counts["cat.png"]
         1
@@ -283,10 +278,9 @@ class AUMCalculator:
 
         Examples
         --------
-        >>> import tempfile
         >>> import numpy as np
         >>> from aum_core import EpochSums
-        >>> calculator = AUMCalculator(tempfile.mkdtemp(), scores=["correctness"])
+        >>> calculator = AUMCalculator("aum_run", scores=["correctness"])
         >>> sums = {"margin": np.array([2.0, -1.0]), "correct": np.array([1.0, 0.0])}
         >>> calculator.add_epoch(EpochSums(np.array([1, 1]), sums, labels=np.array([0, 1])))
         >>> calculator.totals.aums, calculator.scores["correctness"]
@@ -311,73 +305,28 @@ class AUMCalculator:
         """
         folder = Path(save_dir or self.save_dir)
         folder.mkdir(parents=True, exist_ok=True)
-        if self._measured.log is not None:
-            self._measured.log.flush()
-            if full_csv:
-                self._measured.log.write_csv(folder / "full_aum_records.csv")
-        self._write(folder, self._measured.totals, self._measured.scores, self.describe())
+        log = self._measured.log
+        if log is not None:
+            log.flush()
+        write_records = log.write_csv if log is not None and full_csv else None
+        self._write(folder, self._measured.totals, self._measured.scores, self.describe(), write_records)
 
-    def _write(self, folder: Path, totals: Totals, scores: Scores | None, described: dict[str, Any]) -> None:
-        """Write totals and their ranking, scores and ``run.json``: the calculator's own, or those of all ranks."""
+    def _write(
+        self,
+        folder: Path,
+        totals: Totals,
+        scores: Scores | None,
+        described: dict[str, Any],
+        write_records: Callable[[Path], None] | None = None,
+    ) -> None:
+        """Write the calculator's own files, or those of all ranks; ``run.json`` last, to say that all is there."""
         totals.save(folder / "totals.npz")
         self._write_ranking(folder / "aum_values.csv", totals.sample_ids, totals.aums)
+        if write_records is not None:
+            write_records(folder / "full_aum_records.csv")
         if scores is not None:
             described["scores"] = scores.write(folder, totals)
         write_json(folder / "run.json", described)
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Save the state to an ``.npz`` file, without pickle, whole or not at all.
-
-        Of a log on disk the file names the parts that belong to it; what was still in memory becomes one first.
-
-        Examples
-        --------
-        >>> import tempfile
-        >>> folder = tempfile.mkdtemp()
-        >>> calculator = AUMCalculator(folder)
-        >>> calculator.accumulate([[2.0, 0.5]], [0], ["cat.png"])
-        >>> calculator.save(folder + "/aum.npz")
-        >>> AUMCalculator.load(folder + "/aum.npz").counts["cat.png"]
-        1
-        """
-        save_arrays(path, KIND, self._to_arrays())
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str], save_dir: str | os.PathLike[str] | None = None, **options: Any) -> Self:
-        """Load what `save` saved: a calculator that goes on to the same bits.
-
-        Parts of a log on disk that were written after `save` are not of this calculator: they are set aside.
-
-        Parameters
-        ----------
-        path : str or path
-        save_dir : str or path, optional
-            Folder of the files, where it has another name by now.
-        **options
-            Those that a file does not hold, such as `backend`.
-
-        Raises
-        ------
-        ValueError
-            Where the file is truncated, foreign, or contradicts itself or the parts on disk.
-        """
-        arrays = load_arrays(path, KIND)
-        try:
-            saved = unpack_options(arrays) | options
-            saved["save_dir"] = save_dir or saved["save_dir"]
-            calculator = cls(**saved)
-            calculator._take_arrays(arrays)
-        except ValueError as error:
-            raise ValueError(f"{os.fspath(path)}: cannot be taken up: {error}") from error
-        return calculator
-
-    def _to_arrays(self) -> Arrays:
-        """The state in one-dimensional arrays."""
-        return pack({"save_dir": os.fspath(self.save_dir), **self._options()}, self._measured.to_arrays())
-
-    def _take_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Become the calculator that gave these arrays; a ValueError changes nothing."""
-        self._measured.take_arrays(parts_of(arrays, self._measured.parts, self._options()))
 
     def describe(self) -> dict[str, Any]:
         """Tell what was measured and how, as ``run.json`` has it."""
@@ -385,18 +334,9 @@ class AUMCalculator:
             "format": RUN_FORMAT,
             "aum_version": __version__,
             "framework": self._backend.name,
-            "samples": len(self._measured.totals),
-            "measurements": self._measured.totals.measurements,
-            "measurements_per_sample": self._measured.totals.measurements_per_sample(),
-            "left_out": self._measured.totals.left_out,
+            **self._measured.totals.describe(),
             "options": self._options(),
         }
-
-    def _options(self) -> dict[str, Any]:
-        options = {"compressed": self.compressed, "nonfinite": self._measured.nonfinite}
-        if self._measured.scores is None:
-            return options
-        return {**options, "scores": list(self._measured.scores.names), "noise_posterior": self._noise_posterior}
 
     @staticmethod
     def records_to_df(records: Iterable[AUMRecord]) -> Any:

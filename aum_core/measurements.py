@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from aum_core.margins import Margins
     from aum_core.records import Columns, RecordLog, SampleIds
     from aum_core.scores.scores import Scores
-    from aum_core.state import Arrays
 
 __all__ = ["Measurements", "NonFinite", "Running"]
 
@@ -158,11 +157,11 @@ class Measurements:
         parts = {"totals": self.totals, "records": self.log, "scores": self.scores}
         return {name: part for name, part in parts.items() if part is not None}
 
-    def to_arrays(self) -> dict[str, Arrays]:
+    def to_arrays(self) -> dict[str, dict[str, NDArray[Any]]]:
         """The state of each part, in arrays of numbers."""
         return {name: part.to_arrays() for name, part in self.parts.items()}
 
-    def take_arrays(self, parts: Mapping[str, Arrays]) -> None:
+    def take_arrays(self, parts: Mapping[str, dict[str, NDArray[Any]]]) -> None:
         """Become the measurements that gave these arrays, of the same parts; a ValueError changes nothing."""
         totals = Totals.from_arrays(parts["totals"])
         scores = None if self.scores is None else self.scores.from_arrays(parts["scores"])

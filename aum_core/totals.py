@@ -149,6 +149,15 @@ class Totals:
         unusual = len(self) - int(samples[usual])
         return {"min": int(times[0]), "max": int(times[-1]), "usual": int(times[usual]), "unusual_samples": unusual}
 
+    def describe(self) -> dict[str, Any]:
+        """Tell what was measured, as ``run.json`` has it."""
+        return {
+            "samples": len(self),
+            "measurements": self.measurements,
+            "measurements_per_sample": self.measurements_per_sample(),
+            "left_out": self.left_out,
+        }
+
     def add(self, sample_ids: Any, margins: Any) -> None:
         """Add one margin for each id; a repeated id counts as often as it is there, in the order given.
 

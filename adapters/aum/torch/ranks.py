@@ -313,9 +313,6 @@ def _describe(calculator: AUMCalculator, totals: Totals, words: list[Word]) -> d
     per_rank = [{name: word[name] for name in ("samples", "measurements", "left_out")} for word in words]
     return {
         **calculator.describe(),
-        "samples": len(totals),
-        "measurements": totals.measurements,
-        "measurements_per_sample": totals.measurements_per_sample(),
-        "left_out": totals.left_out,
+        **totals.describe(),
         "per_rank": per_rank,
     }
