@@ -192,7 +192,7 @@ class AUMCalculator(Checkpointed):
             Where the input does not fit; the calculator is as before the call.
         """
         ids, margins = self._measure(logits, targets, sample_ids, other_logit=True)
-        batch, counted = self._measured.check(ids, margins, partial(self._backend.logits, logits))
+        batch, counted = self._measured.check(ids, margins, logits, self._backend.logits)
         running = self._measured.add(batch, len(ids), in_turn=True)
         return self._measured.records(ids, margins, counted, running)
 
@@ -202,7 +202,7 @@ class AUMCalculator(Checkpointed):
         Parameters are those of `update`. Where `compressed` is False the records are logged all the same.
         """
         ids, margins = self._measure(logits, targets, sample_ids, other_logit=self._measured.needs_other_logit)
-        batch, _ = self._measured.check(ids, margins, partial(self._backend.logits, logits))
+        batch, _ = self._measured.check(ids, margins, logits, self._backend.logits)
         self._measured.add(batch, len(ids))
 
     def accumulate_measured(self, margins: Margins, sample_ids: Any, *, logits: Any = None) -> None:
@@ -231,10 +231,7 @@ class AUMCalculator(Checkpointed):
         -1.5
         """
         ids, measured = self._ids(sample_ids), margins.brought_home(self._backend.to_numpy)
-        if logits is not None and len(logits) != len(measured):
-            raise ValueError(f"logits: {len(logits)} rows for {len(measured)} margins, want what they were measured on")
-        on_host = None if logits is None else partial(self._backend.logits, logits)
-        batch, _ = self._measured.check(ids, measured, on_host)
+        batch, _ = self._measured.check(ids, measured, logits, self._backend.logits)
         self._measured.add(batch, len(ids))
 
     def add_totals(self, totals: Totals) -> None:

@@ -35,7 +35,9 @@ __all__ = [
 _BLOCK_BYTES = 512 * 1024
 _NARROW, _WIDE = 48, 256
 _of_thread = threading.local()
-_FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
+_FLOAT32, _FLOAT64, _INT64 = np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.int64)
+_NOT_ASKED = np.full(4096, -1)
+_NOT_ASKED.flags.writeable = False
 # by the dtype itself too: to ask NumPy for its name takes as long as to add up a small batch
 _MARGIN_DTYPE: dict[Any, np.dtype[Any]] = {
     **dict.fromkeys((np.dtype(np.float16), "float16", "bfloat16", _FLOAT32, "float32"), _FLOAT32),
@@ -156,7 +158,7 @@ def compute_margins(logits: ArrayLike, targets: ArrayLike, *, other_logit: bool 
     if other_logit or not (logits.shape[1] < _NARROW or _is_wide(logits, dtype)):
         target_val, other, other_val = _with_class(logits, targets, dtype)
     else:
-        other = np.full(len(logits), -1)
+        other = _NOT_ASKED[: len(logits)] if len(logits) <= len(_NOT_ASKED) else np.full(len(logits), -1)
         values = _narrow_values if logits.shape[1] < _NARROW else _wide_values
         target_val, other_val = values(logits, targets, dtype)
     with np.errstate(invalid="ignore", over="ignore"):  # what becomes of inf - inf is the caller's choice
@@ -175,9 +177,9 @@ def _narrow_values(
     num_rows, num_classes = logits.shape
     by_class = _scratch(num_classes, num_rows, dtype)
     np.copyto(by_class, logits.T)
-    places, flat = targets * num_rows + np.arange(num_rows), by_class.reshape(-1)
-    target_val = flat[places]
-    flat[places] = -np.inf
+    rows = np.arange(num_rows)
+    target_val = by_class[targets, rows]
+    by_class[targets, rows] = -np.inf
     return target_val, np.maximum.reduce(by_class)
 
 
@@ -341,7 +343,7 @@ def check_targets(shape: Shape, dtype: np.dtype[Any] | str, logits_shape: Shape)
 
 def _checked_targets(targets: NDArray[Any], shape: tuple[int, ...]) -> NDArray[np.int64]:
     num_rows, num_classes = shape
-    if targets.dtype != np.int64 or targets.shape != (num_rows,):
+    if targets.dtype != _INT64 or targets.shape != (num_rows,):
         check_targets(targets.shape, targets.dtype, shape)
         targets = targets.reshape(num_rows).astype(np.int64)
     unsigned = targets.view(np.uint64)  # a negative target becomes a huge one: one pass finds both

@@ -74,22 +74,24 @@ class Measurements:
     @property
     def needs_other_logit(self) -> bool:
         """Whether somebody looks at `Margins.other_logit`."""
-        return self.log is not None or any(each.needs_other_logit for each in self.observers)
+        return self.log is not None or (bool(self.observers) and any(each.needs_other_logit for each in self.observers))
 
     def check(
-        self, ids: Ids, margins: Margins, logits_on_host: Callable[[], NDArray[Any]] | None
+        self, ids: Ids, margins: Margins, logits: Any, to_host: Callable[[Any], NDArray[Any]]
     ) -> tuple[Batch, NDArray[np.bool_] | None]:
-        """The part of a batch that counts, and which that is (None: all). What can be wrong is found here."""
+        """The part of a batch that counts, and which that is (None: all). What can be wrong is found here.
+
+        The logits are brought to the host by `to_host` where an observer looks at them.
+        """
         if len(margins) != len(ids):
             raise ValueError(f"sample_ids: {len(ids)} ids for {len(margins)} rows of logits, want one id per row")
         counted = self._counted(ids, margins.margin)
         batch = Batch(ids, margins) if counted is None else Batch(where_ids(ids, counted), margins[counted])
         if self.observers:
             if any(each.needs_logits for each in self.observers):
-                if logits_on_host is None:
-                    raise ValueError("logits: None, but the scores need them; want what the margins were measured on")
-                logits = logits_on_host()
-                batch.logits = logits if counted is None else logits[counted]
+                batch.logits = _logits_of(margins, logits, to_host)
+                if counted is not None:
+                    batch.logits = batch.logits[counted]
             batch.rows = self.totals.find(batch.ids)
             for observer in self.observers:
                 observer.check(batch)
@@ -195,6 +197,15 @@ class Measurements:
                 stacklevel=4,
             )
         return counted
+
+
+def _logits_of(margins: Margins, logits: Any, to_host: Callable[[Any], NDArray[Any]]) -> NDArray[Any]:
+    if logits is None:
+        raise ValueError("logits: None, but the scores need them; want what the margins were measured on, (B, C)")
+    on_host = to_host(logits)
+    if len(on_host) != len(margins):
+        raise ValueError(f"logits: {len(on_host)} rows for {len(margins)} margins, want what they were measured on")
+    return on_host
 
 
 def _all_finite(values: NDArray[Any]) -> bool:

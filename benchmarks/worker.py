@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 NUM_SAMPLES = 50_000
+SAMPLE_IDS = list(range(NUM_SAMPLES))
 POOL_BYTES = 64 * 2**20
 GROUP_SAMPLES = 4096
 
@@ -33,9 +34,9 @@ class Bench:
     def __init__(self) -> None:
         self._calculator = AUMCalculator("unused", compressed=True)
         self._sums, self._counts = np.zeros(NUM_SAMPLES), np.zeros(NUM_SAMPLES, np.int64)
-        ids = list(range(NUM_SAMPLES))
         for start in range(0, NUM_SAMPLES, 500):
-            self._calculator.update(torch.zeros(500, 2), torch.zeros(500, dtype=torch.int64), ids[start : start + 500])
+            ids = SAMPLE_IDS[start : start + 500]
+            self._calculator.update(torch.zeros(500, 2), torch.zeros(500, dtype=torch.int64), ids)
 
     def describe(self) -> dict[str, Any]:
         """Tell which of the two `aum` this is, and what it runs on."""
@@ -66,6 +67,14 @@ class Bench:
     def accumulate_list(self) -> list[Callable[[], Any]]:
         """Calls of `accumulate`, ids as a list."""
         return [self._call(self._calculator.accumulate, *batch[:2], batch[2].tolist()) for batch in self._batches]
+
+    def accumulate_records(self) -> list[Callable[[], Any]]:
+        """Calls of `accumulate` that log records too, in memory; into a new log each time."""
+        from aum_core import RecordsInMemory  # noqa: PLC0415 # only our side has it
+
+        calculator = AUMCalculator("unused", compressed=False, log=RecordsInMemory)
+        calculator.accumulate(torch.zeros(NUM_SAMPLES, 2), torch.zeros(NUM_SAMPLES, dtype=torch.int64), SAMPLE_IDS)
+        return [self._call(calculator.accumulate, *batch) for batch in self._batches]
 
     def bare(self) -> list[Callable[[], Any]]:
         """The NumPy work alone."""
