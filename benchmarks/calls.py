@@ -1,4 +1,5 @@
-"""How many calls, in how many files, one `accumulate` makes: plain, with records, with a score, with the noise posterior.
+"""How many calls, in how many files, one `accumulate` makes, with what may be kept beside the totals.
+
 
 The path of a batch as a reader would follow it. Calls are of Python functions of this project; what NumPy does within
 is not counted.
@@ -34,7 +35,7 @@ def calls_of(kept: dict[str, Any]) -> list[str]:
     calculator = aum_core.AUMCalculator(tempfile.mkdtemp(), **kept)
     batches = [
         (generator.normal(size=(BATCH_SIZE, NUM_CLASSES)).astype(np.float32), rows % NUM_CLASSES, rows)
-        for rows in (np.arange(BATCH_SIZE), np.arange(BATCH_SIZE, 2 * BATCH_SIZE))
+        for rows in np.arange(2 * BATCH_SIZE).reshape(2, BATCH_SIZE)
     ]
     for batch in batches:  # of the first epoch: afterwards all samples are known
         calculator.accumulate(*batch)

@@ -1,7 +1,9 @@
 """How fast and how large, against PyPI `aum` 1.0.2 and against the bare NumPy work: ratios, measured in one run.
 
 Processes, one with the reference and one with ours, take turns on the same batches, so that a busy machine slows
-both; ``--before FOLDER`` has a third one join with another checkout. Tables have the best of the rounds; targets are shown with the median of the rounds beside it.
+both; ``--before FOLDER`` has a third one join with another checkout.
+
+Tables have the best of the rounds; targets are shown with the median of the rounds beside it.
 """
 
 from __future__ import annotations
@@ -143,8 +145,7 @@ def both_versions(ours: dict[str, str], theirs: dict[str, str]) -> str:
 def speed_table(cells: list[Cell]) -> list[str]:
     """Microseconds, and how many times the reference's speed."""
     lines = [
-        "| B | C | reference `update` | `update` | | `accumulate` | | with a list of ids | | with records | "
-        "| bare NumPy | times it |",
+        "| B | C | reference `update` | `update` | | `accumulate` | | list of ids | | with records | | bare | times it |",
         "|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for cell in cells:
