@@ -1,6 +1,5 @@
 """How many calls, in how many files, one `accumulate` makes, with what may be kept beside the totals.
 
-
 The path of a batch as a reader would follow it. Calls are of Python functions of this project; what NumPy does within
 is not counted.
 """
