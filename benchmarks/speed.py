@@ -145,7 +145,7 @@ def both_versions(ours: dict[str, str], theirs: dict[str, str]) -> str:
 def speed_table(cells: list[Cell]) -> list[str]:
     """Microseconds, and how many times the reference's speed."""
     lines = [
-        "| B | C | reference | `update` | | `accumulate` | | ids as a list | | with records | | bare NumPy | times it |",
+        "| B | C | reference | `update` | | `accumulate` | | ids as a list | | with records | | NumPy | times it |",
         "|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for cell in cells:
