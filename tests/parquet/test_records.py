@@ -103,10 +103,11 @@ def test_records_are_the_sequence_that_they_are_in_memory(tmp_path, ids, part_si
 def test_every_form_of_a_float_is_that_of_pandas(tmp_path, value):
     logits = np.array([[float(value), 0.0], [0.0, float(value)]])
     with np.errstate(invalid="ignore"):
-        for name, calculator in (("memory", AUMCalculator), ("disk", on_disk)):
-            options = {"compressed": False} if name == "memory" else {}
-            made = calculator(tmp_path / name, **options)
-            made._nonfinite = "propagate"
+        for name, log in (
+            ("memory", {}),
+            ("disk", {"log": partial(RecordsOnDisk, save_dir=tmp_path / "disk")}),
+        ):
+            made = AUMCalculator(tmp_path / name, compressed=False, nonfinite="propagate", **log)
             made.accumulate(logits, [0, 0], [1, 2])
             made.finalize()
     assert (tmp_path / "disk/full_aum_records.csv").read_bytes() == (
