@@ -1,7 +1,15 @@
 """AUM for Keras 3: measured inside the compiled training step, on the TensorFlow, JAX and PyTorch backends.
 
-`with_ids` gives the inputs their sample ids, `AUMCallback` goes into ``fit``. The step stays the one that Keras makes:
-the margins of its own forward pass are added to one variable on the device, and come home once an epoch.
+`with_ids` gives the inputs their sample ids, `AUMCallback` goes into ``fit``. In come the batches of a fit, out go
+totals and the files of a run. The step stays the one that Keras makes: the margins of its own forward pass are added to
+one variable on the device, and come home once an epoch. Loss, weights and validation are never touched.
+
+    inputs        with_ids: sample ids that travel beside the inputs
+    callback      AUMCallback: what happens when in the course of a fit
+    attachment    what is put into the model's step, and taken out again
+    logits        where a model's logits are to be seen
+    state         the sums of one epoch, on the device
+    checkpoint    the sums of all epochs, on the host and in files
 """
 
 from __future__ import annotations

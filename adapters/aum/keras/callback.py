@@ -1,34 +1,30 @@
-"""The callback: puts the measurement into the model's training step, and keeps the books between epochs."""
+"""The callback: what happens when, in the course of a fit."""
 
 from __future__ import annotations
 
-import functools
 import warnings
-from contextlib import ExitStack, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import keras
 
 import aum_core
-from aum.keras.checkpoint import Books
-from aum.keras.inputs import split_batch
-from aum.keras.logits import Passing, check_one_label, find_activation, find_num_classes, keep_input
+from aum.keras.attachment import attach, build_without_ids, detach
+from aum.keras.checkpoint import Checkpoint
+from aum.keras.logits import find_activation, find_num_classes
 from aum.keras.state import MarginSums
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
     import numpy as np
 
     from aum_core.ids import SampleId
-    from aum_core.posterior.averaging_window import PosteriorModel
-    from aum_core.scores.scores import KeepPosterior
+    from aum_core.posterior.averaging_window import KeepPosterior
 
 __all__ = ["AUMCallback"]
-
-_ABSENT = object()
 
 
 class AUMCallback(keras.callbacks.Callback):
@@ -36,8 +32,8 @@ class AUMCallback(keras.callbacks.Callback):
 
     The margins are those of the step's own forward pass, before the weights change: there is no second one. Validation
     is not measured. Between epochs the callback keeps sums and counts in float64 and saves them beside the run's files,
-    so that a fit that resumes at epoch e, by `BackupAndRestore` or ``initial_epoch``, goes on with the books as they
-    were then. It adds ``aum`` (the mean over samples) and ``aum_negative`` (the share below zero) to the epoch's logs:
+    so that a fit that resumes at epoch e, by `BackupAndRestore` or ``initial_epoch``, goes on with them as they were
+    then. It adds ``aum`` (the mean over samples) and ``aum_negative`` (the share below zero) to the epoch's logs:
     put it before the callbacks that read them. A callback is one run: where it is used in a second `fit`, it goes on
     counting; a new one begins anew.
 
@@ -70,10 +66,8 @@ class AUMCallback(keras.callbacks.Callback):
         Whether to estimate how likely each label is wrong, into ``noise_posterior.csv`` and ``transition.csv``. It
         takes 8 bytes for each sample and class on the device, 8 on the host, and 8 in each of the two files from which
         a fit resumes.
-    posterior_model : {"judged", "classes"}, default "judged"
-        As `aum_core.AUMCalculator` has it.
     num_classes : int, optional
-        C, where the noise posterior or ``margin_of_mean_softmax`` needs it and a subclassed model does not tell.
+        C, where the noise posterior needs it and a subclassed model does not tell.
 
     Raises
     ------
@@ -85,7 +79,7 @@ class AUMCallback(keras.callbacks.Callback):
     -----
     What it cannot do: an epoch broken off by an error is not counted at all; resuming in the middle of an epoch
     (``BackupAndRestore(save_freq=100)``) measures that epoch from its beginning, as Keras trains it; resuming at an
-    older epoch than the last two finds no books and warns; with a calculator there are no books to resume from. Samples
+    older epoch than the last two finds no sums and warns; with a calculator there are none to resume from. Samples
     with soft labels count under their most likely class. A training step of the model's own has to call
     ``self.compute_loss``. Two of them cannot measure one model at once.
 
@@ -116,7 +110,6 @@ class AUMCallback(keras.callbacks.Callback):
         output_layer: keras.layers.Layer | None = None,
         scores: Iterable[str] = (),
         noise_posterior: KeepPosterior = False,
-        posterior_model: PosteriorModel = "judged",
         num_classes: int | None = None,
     ) -> None:
         super().__init__()
@@ -124,18 +117,18 @@ class AUMCallback(keras.callbacks.Callback):
             raise ValueError(
                 f"start_epoch, stop_epoch: {start_epoch}, {stop_epoch}, want 0 <= start_epoch < stop_epoch"
             )
-        self._books = Books(num_samples, sample_ids, _scoring(save_dir, scores, noise_posterior, posterior_model))
+        calculator = _calculator(save_dir, scores, noise_posterior)
+        self._checkpoint = Checkpoint(num_samples, sample_ids, calculator)
         self._given, self._save_dir, self._num_samples, self._num_classes = model, save_dir, num_samples, num_classes
         self._start_epoch, self._stop_epoch = start_epoch, stop_epoch
         self._from_logits, self._output_layer = from_logits, output_layer
         self._warned = False
-        # fit builds a model from its first batch before it tells any callback
-        _set(model, "_symbolic_build", _without_ids_in_build(model._symbolic_build))  # noqa: SLF001
+        build_without_ids(model)
 
     @property
     def totals(self) -> aum_core.Totals:
         """Totals of all samples that were measured, by row; those of an epoch are in when it has ended."""
-        return self._books.totals()
+        return self._checkpoint.totals()
 
     @property
     def calculator(self) -> aum_core.AUMCalculator:
@@ -143,9 +136,9 @@ class AUMCallback(keras.callbacks.Callback):
 
         Its rows are those of its own totals: samples in the order in which they were first measured.
         """
-        if self._books.scoring is None:
+        if self._checkpoint.calculator is None:
             raise AttributeError('a calculator is kept only by AUMCallback(..., scores=["confidence"]), say')
-        return self._books.scoring
+        return self._checkpoint.calculator
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Put the measurement into the step."""
@@ -156,14 +149,17 @@ class AUMCallback(keras.callbacks.Callback):
             raise ValueError(
                 f"start_epoch: {self._start_epoch}, but fit ends before it, with epochs={self.params['epochs']}"
             )
-        self._opened = False
-        self._attach(model)
+        detach(model)  # what a fit that was broken off has left
+        activation_layer = find_activation(model, self._from_logits, self._output_layer)
+        self._sums = self._make_sums(model)
+        self._passing = attach(model, self._sums, activation_layer)
+        self._resumed = False
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Open the books as they were before the first epoch of this fit, and clear the sums on the device."""
-        if not self._opened:
-            self._books.open(epoch, self._folder)
-            self._opened = True
+        """Go on from where the first epoch of this fit begins, and clear the sums on the device."""
+        if not self._resumed:
+            self._checkpoint.resume(epoch, self._folder)
+            self._resumed = True
         self._sums.zero()
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
@@ -176,27 +172,29 @@ class AUMCallback(keras.callbacks.Callback):
         if not self._passing.measured:
             self._fail_unmeasured()
         _ = self.model  # has Keras put the state of JAX back into the variables
-        sums, counts = self._sums.bring_home()
-        if not counts[:-2].any() and not counts[-1]:
+        sums, counts, left_out = self._sums.bring_home()
+        if not counts.any() and not left_out[1]:
             self._fail(
-                f"sample_ids: all {counts[-2]} rows of epoch {epoch} were left out; want ids in "
+                f"sample_ids: all {left_out[0]} rows of epoch {epoch} were left out; want ids in "
                 f"[0, {self._num_samples}), as with_ids gives them, and targets that are classes of the model's output"
             )
         if self._start_epoch <= epoch and (self._stop_epoch is None or epoch < self._stop_epoch):
-            self._books.add(sums, counts, self._epoch(sums, counts))
+            calculator = self._checkpoint.calculator
+            whole = None if calculator is None else self._sums.epoch(sums, counts, left_out, calculator.needs)
+            self._checkpoint.add(sums, counts, left_out, whole)
             self._warn()
             if logs is not None:
                 logs.update(self._summary())
-        self._books.close(epoch, self._folder)
+        self._checkpoint.save(epoch, self._folder)
 
     def on_train_end(self, logs: Any = None) -> None:
         """Leave the model as it was, and write the files."""
-        _detach(self.model)
-        run, totals = self._books.scoring, self.totals
+        detach(self.model)
+        run, totals = self._checkpoint.calculator, self.totals
         if isinstance(self._save_dir, aum_core.AUMCalculator):
             if run is None:
                 self._save_dir.add_totals(totals)
-            self._books.clear()
+            self._checkpoint.clear()
             return
         if not isinstance(run, _Run) or not len(totals):  # of nothing there are no scores
             run = _Run(self._save_dir)
@@ -208,43 +206,15 @@ class AUMCallback(keras.callbacks.Callback):
     def _folder(self) -> Path | None:
         return None if isinstance(self._save_dir, aum_core.AUMCalculator) else Path(self._save_dir)
 
-    def _attach(self, model: Any) -> None:
-        _detach(model)  # what a fit that was broken off has left
-        activation_layer = find_activation(model, self._from_logits, self._output_layer)
-        self._passing = Passing()
+    def _make_sums(self, model: Any) -> MarginSums:
+        calculator = self._checkpoint.calculator
+        needs = None if calculator is None else calculator.needs
+        num_classes = self._num_classes
+        if needs is not None and needs.has_matrices:
+            num_classes = num_classes or find_num_classes(model)
         strategy = getattr(model, "distribute_strategy", None)
         with strategy.scope() if strategy else nullcontext():
-            self._sums = self._make_sums(model)
-        undo = ExitStack()
-        # the list, and not an attribute: checkpoints go through the attributes of a model
-        model._metrics.append(self._sums)  # noqa: SLF001 # no public way into a built model
-        undo.callback(model._metrics.remove, self._sums)  # noqa: SLF001
-        replacements = {
-            "train_step": _with_ids_aside(model.train_step, self._passing),
-            "test_step": _with_ids_aside(model.test_step, None),
-            "compute_loss": _measured_loss(model, self._passing, self._sums, activation_layer),
-        }
-        for name, function in replacements.items():
-            undo.callback(_set(model, name, function))
-        if activation_layer is not None:
-            undo.callback(_set(activation_layer, *keep_input(activation_layer, self._passing)))
-        model._aum_attached = undo  # noqa: SLF001 # found by `_detach`, whichever callback did this
-        model.test_function = None
-        model.make_train_function(force=True)
-
-    def _make_sums(self, model: Any) -> MarginSums:
-        if self._books.scoring is None:
-            return MarginSums(self._num_samples)
-        scores = self._books.scoring.scores
-        needs_classes = scores.need_softmax_sums or scores.need_logits_sums
-        num_classes = (self._num_classes or find_num_classes(model)) if needs_classes else None
-        return MarginSums(self._num_samples, scores, num_classes)
-
-    def _epoch(self, sums: np.ndarray[Any, Any], counts: np.ndarray[Any, Any]) -> aum_core.EpochSums | None:
-        """What the other scores want of an epoch."""
-        if self._books.scoring is None:
-            return None
-        return self._sums.bring_epoch_home(sums, counts, self._books.scoring.scores)
+            return MarginSums(self._num_samples, needs, num_classes)
 
     def _fail_unmeasured(self) -> None:
         if not self._passing.ids_came:
@@ -258,11 +228,11 @@ class AUMCallback(keras.callbacks.Callback):
         )
 
     def _fail(self, message: str) -> None:
-        _detach(self.model)
+        detach(self.model)
         raise ValueError(message)
 
     def _warn(self) -> None:
-        by_id, by_margin = self._books.left_out.tolist()
+        by_id, by_margin = self._checkpoint.left_out.tolist()
         if self._warned or not (by_id or by_margin):
             return
         self._warned = True
@@ -275,18 +245,18 @@ class AUMCallback(keras.callbacks.Callback):
         )
 
     def _summary(self) -> dict[str, float]:
-        seen = self._books.counts > 0
-        aums = self._books.sums[seen] / self._books.counts[seen]
+        seen = self._checkpoint.counts > 0
+        aums = self._checkpoint.sums[seen] / self._checkpoint.counts[seen]
         return {"aum": float(aums.mean()), "aum_negative": float((aums < 0).mean())} if len(aums) else {}
 
     def _describe(self) -> dict[str, Any]:
-        by_id, by_margin = self._books.left_out.tolist()
-        scores = {} if self._books.scoring is None else self._books.scoring.describe()["options"]
+        by_id, by_margin = self._checkpoint.left_out.tolist()
+        scores = {} if self._checkpoint.calculator is None else self._checkpoint.calculator.describe()["options"]
         return {
             "framework": f"keras on {keras.backend.backend()}",
             "left_out_by": {"id_or_target": by_id, "nonfinite": by_margin},
             "options": {
-                **{name: scores[name] for name in ("scores", "noise_posterior", "posterior_model") if name in scores},
+                **{name: scores[name] for name in ("scores", "noise_posterior") if name in scores},
                 "num_samples": self._num_samples,
                 "start_epoch": self._start_epoch,
                 "stop_epoch": self._stop_epoch,
@@ -304,82 +274,11 @@ class _Run(aum_core.AUMCalculator):
         return {**super().describe(), **(self.description or {})}
 
 
-def _scoring(
-    save_dir: Any, scores: Iterable[str], noise_posterior: KeepPosterior, posterior_model: PosteriorModel
-) -> aum_core.AUMCalculator | None:
+def _calculator(save_dir: Any, scores: Iterable[str], noise_posterior: KeepPosterior) -> aum_core.AUMCalculator | None:
     """The calculator that takes whole epochs; None where no other scores are wanted."""
     if not isinstance(save_dir, aum_core.AUMCalculator):
-        run = _Run(save_dir, scores=scores, noise_posterior=noise_posterior, posterior_model=posterior_model)
+        run = _Run(save_dir, scores=scores, noise_posterior=noise_posterior)
         return run if hasattr(run, "scores") else None
     if scores or noise_posterior:
         raise ValueError("scores, noise_posterior: given with a calculator, want them where the calculator is made")
     return save_dir if hasattr(save_dir, "scores") else None
-
-
-def _set(owner: Any, name: str, value: Any) -> Callable[[], None]:
-    """Replace an attribute of an instance; the function that undoes it."""
-    before = vars(owner).get(name, _ABSENT)
-    setattr(owner, name, value)
-    if before is _ABSENT:
-        return functools.partial(delattr, owner, name)
-    return functools.partial(setattr, owner, name, before)
-
-
-def _detach(model: Any) -> None:
-    attached = vars(model).pop("_aum_attached", None)
-    if attached is not None:
-        attached.close()
-        model.train_function = model.test_function = None  # they were traced with the measurement inside
-
-
-def _with_ids_aside(step: Callable[..., Any], passing: Passing | None) -> Callable[..., Any]:
-    """A step of data, or with JAX of state and data, that sees the data without their ids."""
-
-    @functools.wraps(step)
-    def without_ids(*arguments: Any) -> Any:
-        *state, data = arguments
-        sample_ids, data = split_batch(data)
-        if passing is None or sample_ids is None:
-            return step(*state, data)
-        passing.now.sample_ids, passing.ids_came = sample_ids, True
-        try:
-            return step(*state, data)
-        finally:
-            passing.now.sample_ids = passing.now.logits = None
-
-    return without_ids
-
-
-def _measured_loss(
-    model: Any, passing: Passing, sums: MarginSums, activation_layer: keras.layers.Layer | None
-) -> Callable[..., Any]:
-    """The model's `compute_loss`, which within a training step measures what it is given as well."""
-    compute_loss, loss = model.compute_loss, model.loss
-
-    @functools.wraps(compute_loss)
-    def measured(x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, **options: Any) -> Any:
-        now = passing.now
-        if now.sample_ids is not None:
-            logits = y_pred if activation_layer is None else now.logits
-            check_one_label(loss, logits)
-            sums.measure(logits, y, now.sample_ids)
-            passing.measured = True
-        return compute_loss(x, y, y_pred, sample_weight, **options)
-
-    return measured
-
-
-def _without_ids_in_build(build: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(build)
-    def without_ids(iterator: Any = None, data_batch: Any = None) -> Any:
-        if iterator is not None:
-            return build(iterator=_batches_without_ids(iterator))
-        return build(data_batch=split_batch(data_batch)[1])
-
-    return without_ids
-
-
-def _batches_without_ids(iterator: Any) -> Iterator[Any]:
-    for begin, end, batches in iterator:
-        stripped = (split_batch(batch)[1] for batch in batches)
-        yield begin, end, list(stripped) if isinstance(batches, list | tuple) else stripped

@@ -1,4 +1,7 @@
-"""What the callback keeps on the host between epochs, and beside the run's files for a fit that resumes."""
+"""What the callback keeps on the host between epochs, and saves beside the run's files for a fit that resumes.
+
+In come the sums of each epoch, out go totals by row. It knows nothing of models and of tensors.
+"""
 
 from __future__ import annotations
 
@@ -21,17 +24,17 @@ if TYPE_CHECKING:
     from aum_core import EpochSums
     from aum_core.ids import SampleId
 
-__all__ = ["Books"]
+__all__ = ["Checkpoint"]
 
 _KIND = "aum sums between epochs, version 1"
 _SCHEMA = {"sums": ("float64", 1), "counts": ("int64", 1), "left_out": ("int64", 1)}
 _PATTERN = "before_epoch*.npz"
 
 
-class Books:
+class Checkpoint:
     """Sums and counts by row, those left out, and the epoch that comes next.
 
-    They are saved after each epoch, and the last two are kept: where training ends between that and the backup of the
+    It is saved after each epoch, and the last two stay: where training ends between that and the backup of the
     weights, which then is one epoch behind, it still finds its own.
 
     Parameters
@@ -40,20 +43,20 @@ class Books:
         N.
     sample_ids : sequence of N int or str, optional
         The names of the rows.
-    scoring : AUMCalculator, optional
-        Gets each epoch as a whole, where there are other scores to keep; it is saved with the books.
+    calculator : AUMCalculator, optional
+        Takes each epoch as a whole, where there are other scores to keep; it is saved too.
     """
 
     def __init__(
         self,
         num_samples: int,
         sample_ids: Sequence[SampleId] | NDArray[Any] | None,
-        scoring: AUMCalculator | None = None,
+        calculator: AUMCalculator | None = None,
     ) -> None:
         if num_samples < 1 or num_samples >= 2**31 - 2:
             raise ValueError(f"num_samples: {num_samples}, want at least 1 and less than 2**31 - 2")
         self._names = row_names(sample_ids, num_samples)
-        self.scoring = scoring
+        self.calculator = calculator
         self.clear()
 
     def clear(self) -> None:
@@ -63,42 +66,52 @@ class Books:
         self.left_out = np.zeros(2, np.int64)  # by id or target, by margin
         self._next_epoch = 0
 
-    def add(self, sums: NDArray[np.float64], counts: NDArray[np.int64], epoch: EpochSums | None = None) -> None:
-        """Add what an epoch brought, (N + 2,): the last two are tallies of what was left out."""
-        if self.scoring is not None and epoch is not None:
-            self.scoring.add_epoch(epoch, self._names)
-        self.sums += sums[:-2]
-        self.counts += counts[:-2]
-        self.left_out += counts[-2:]
+    def add(
+        self,
+        sums: NDArray[np.float64],
+        counts: NDArray[np.int64],
+        left_out: NDArray[np.int64],
+        epoch: EpochSums | None = None,
+    ) -> None:
+        """Add what an epoch brought: sums and counts (N,), and the two numbers of those left out.
+
+        `epoch` is for the calculator, where there is one; what it raises leaves the checkpoint as it was.
+        """
+        if self.calculator is not None and epoch is not None:
+            self.calculator.add_epoch(epoch, self._names)
+        self.sums += sums
+        self.counts += counts
+        self.left_out += left_out
 
     def totals(self) -> Totals:
         """Totals of the rows that were measured, in their order."""
         return Totals.from_rows(self.sums, self.counts, self._names, int(self.left_out.sum()))
 
-    def open(self, epoch: int, folder: Path | None) -> None:
-        """Make ready for `epoch`, the first of a fit: as the books were when it was about to begin."""
-        if epoch not in (0, self._next_epoch):
-            found = [each for each in range(epoch + 1) if folder and _path(folder, each).exists()]
-            if folder and found:
-                self._load(folder, found[-1])
-            if not found or found[-1] < epoch:
-                since = found[-1] if found else self._next_epoch
-                warnings.warn(
-                    f"save_dir: fit resumes at epoch {epoch}, and {folder or 'a calculator'} has no sums of "
-                    f"epochs {since} to {epoch - 1}: they do not count. To go on with a run, give its save_dir, "
-                    "and put this callback before the one that makes the backup.",
-                    RuntimeWarning,
-                    stacklevel=3,
-                )
+    def resume(self, epoch: int, folder: Path | None) -> None:
+        """Become what was there when `epoch` was about to begin, the first of a fit; warn where that is not known."""
+        if epoch in (0, self._next_epoch):
+            return
+        found = [each for each in range(epoch + 1) if folder and _path(folder, each).exists()]
+        if folder and found:
+            self._load(folder, found[-1])
+        if not found or found[-1] < epoch:
+            since = found[-1] if found else self._next_epoch
+            warnings.warn(
+                f"save_dir: fit resumes at epoch {epoch}, and {folder or 'a calculator'} has no sums of "
+                f"epochs {since} to {epoch - 1}: they do not count. To go on with a run, give its save_dir, "
+                "and put this callback before the one that makes the backup.",
+                RuntimeWarning,
+                stacklevel=3,
+            )
 
-    def close(self, epoch: int, folder: Path | None) -> None:
-        """Save the books after `epoch`."""
+    def save(self, epoch: int, folder: Path | None) -> None:
+        """Save what is there after `epoch`; without a folder only remember that it has ended."""
         self._next_epoch = epoch + 1
         if folder is None:
             return
         folder.mkdir(parents=True, exist_ok=True)
-        if self.scoring is not None:  # first: where the sums are, the scores are too
-            self.scoring.save(_scores_path(folder, epoch + 1))
+        if self.calculator is not None:  # first: where the sums are, the scores are too
+            self.calculator.save(_scores_path(folder, epoch + 1))
         arrays = {"sums": self.sums, "counts": self.counts, "left_out": self.left_out}
         save_arrays(_path(folder, epoch + 1), _KIND, arrays)
         for old in folder.glob(_PATTERN):
@@ -113,26 +126,28 @@ class Books:
                 f"{os.fspath(path)}: sums of {len(arrays['sums'])} samples, want num_samples={len(self._names)}; "
                 "resume with the same data, or begin in another save_dir"
             )
-        if self.scoring is not None:
-            self.scoring = _loaded(self.scoring, _scores_path(folder, epoch))
+        if self.calculator is not None:
+            self.calculator = _loaded(self.calculator, _scores_path(folder, epoch))
         self.sums, self.counts, self.left_out = arrays["sums"], arrays["counts"], arrays["left_out"]
 
 
-def _loaded(scoring: AUMCalculator, path: Path) -> AUMCalculator:
-    """A calculator like `scoring`, with the scores that were saved."""
+def _loaded(calculator: AUMCalculator, path: Path) -> AUMCalculator:
+    """A calculator like this one, with the scores that were saved."""
     if not path.exists():
         raise ValueError(
             f"scores: {path} is not there, since the run was begun without them; resume without them too, or begin in "
             "another save_dir"
         )
-    loaded = type(scoring).load(path, path.parent)
-    found, wanted = loaded.scores, scoring.scores
-    if (found.names, found.posterior_model) != (wanted.names, wanted.posterior_model):
-        raise ValueError(
-            f"{path}: it has scores={list(found.names)}, posterior_model={found.posterior_model!r}, want "
-            f"{list(wanted.names)}, {wanted.posterior_model!r}; resume with the same, or begin in another save_dir"
-        )
+    loaded = type(calculator).load(path, path.parent)
+    found, wanted = _kept(loaded), _kept(calculator)
+    if found != wanted:
+        raise ValueError(f"{path}: it has {found}, want {wanted}; resume with the same, or begin in another save_dir")
     return loaded
+
+
+def _kept(calculator: AUMCalculator) -> str:
+    options = calculator.describe()["options"]
+    return f"scores={options['scores']}, noise_posterior={bool(options['noise_posterior'])}"
 
 
 def _path(folder: Path, epoch: int) -> Path:

@@ -6,13 +6,11 @@ activation is kept as it passes, which costs nothing.
 
 from __future__ import annotations
 
-import functools
-import threading
 from typing import Any
 
 import keras
 
-__all__ = ["Passing", "check_one_label", "find_activation", "find_num_classes", "keep_input"]
+__all__ = ["check_one_label", "find_activation", "find_num_classes"]
 
 _PROBABILITY_LOSSES = (
     "categorical_crossentropy",
@@ -21,31 +19,6 @@ _PROBABILITY_LOSSES = (
     "categorical_focal_crossentropy",
     "binary_focal_crossentropy",
 )
-
-
-# torch.compile would lose what is set on a threading.local; replicas in threads are TensorFlow's alone
-_ThreadOwn: Any = threading.local if keras.backend.backend() == "tensorflow" else object
-
-
-class _Now(_ThreadOwn):
-    sample_ids: Any = None
-    logits: Any = None
-
-
-class Passing:
-    """What passes through the training step.
-
-    Attributes
-    ----------
-    now : with `sample_ids` and `logits`
-        Of the step that is being traced or run in this thread: each replica of a strategy has its own.
-    ids_came, measured : bool
-        Whether any step had sample ids, and whether it measured them.
-    """
-
-    def __init__(self) -> None:
-        self.now = _Now()
-        self.ids_came = self.measured = False
 
 
 def find_activation(model: Any, from_logits: bool | None, output_layer: Any) -> Any:
@@ -94,8 +67,8 @@ def find_num_classes(model: Any) -> int:
     shape = getattr(model, "output_shape", None)
     if not isinstance(shape, tuple) or not shape or not isinstance(shape[-1], int):
         raise ValueError(
-            "num_classes: the model does not tell how many outputs it has, and the noise posterior and "
-            "margin_of_mean_softmax need to know; want AUMCallback(..., num_classes=C)"
+            "num_classes: the model does not tell how many outputs it has, and the noise posterior needs to know; "
+            "want AUMCallback(..., num_classes=C)"
         )
     return max(shape[-1], 2)  # one output is a binary model's
 
@@ -111,22 +84,6 @@ def check_one_label(loss: Any, y_pred: Any) -> None:
             f"loss: {_name(loss)} of {y_pred.shape[1]} outputs lets a sample have several labels, want one class per "
             "sample: a categorical crossentropy, or one output for two classes"
         )
-
-
-def keep_input(layer: Any, passing: Passing) -> tuple[str, Any]:
-    """Make a stand-in for the activation of `layer` that leaves its input in `passing`; (attribute, stand-in)."""
-    name = "call" if isinstance(layer, keras.layers.Softmax) else "activation"
-    original = getattr(layer, name)
-
-    @functools.wraps(
-        original
-    )  # a model that is saved in the middle of training is saved with the activation's own name
-    def activation(inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        if passing.now.sample_ids is not None:
-            passing.now.logits = inputs
-        return original(inputs, *args, **kwargs)
-
-    return name, activation
 
 
 def _makes_probabilities(layer: Any) -> bool:

@@ -1,7 +1,8 @@
 """The state on the device: what each sample's margins add up to within one epoch, and what other scores need.
 
-Within one epoch only, since float32 is all that every device has: the callback takes the sums home after each epoch,
-into float64, and sets them back to zero. A sample's one margin of an epoch is then exact.
+In come the logits of a training step, out go NumPy arrays once an epoch. It never keeps more than one epoch, since
+float32 is all that every device has: the callback takes the sums home after each, into float64, and sets them back to
+zero. A sample's one margin of an epoch is then exact.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ import keras
 import numpy as np
 from keras import ops
 
-from aum_core import EpochSums
-from aum_core.scores.epoch_sums import OF_SOFTMAX
+from aum_core import EpochSums, Margins
+from aum_core.scores.needs import columns
 
 if TYPE_CHECKING:
-    from aum_core import Scores
+    from numpy.typing import NDArray
+
+    from aum_core import Needs
 
 __all__ = ["MarginSums"]
 
@@ -44,29 +47,23 @@ class MarginSums(keras.metrics.Metric):
     ----------
     num_samples : int
         N.
-    scores : Scores, optional
-        They tell what is to be measured beside the margins.
+    needs : Needs, optional
+        What other scores need beside the margins; None where there are none.
     num_classes : int, optional
-        C; wanted where the scores need all of the softmax or the logits.
+        C; wanted where all of the softmax or the logits are needed.
     """
 
-    def __init__(self, num_samples: int, scores: Scores | None = None, num_classes: int | None = None) -> None:
+    def __init__(self, num_samples: int, needs: Needs | None = None, num_classes: int | None = None) -> None:
         # float32 whatever the policy: half types would lose counts above 256
         dtype = "float64" if keras.config.floatx() == "float64" else "float32"
         super().__init__(name="aum_margin_sums", dtype=dtype)
-        self._num_samples = num_samples
-        self._sums = self.add_variable((num_samples + 2, 3), "zeros", dtype=dtype, name="sums")
-        self._needs = None if scores is None else tuple(each for each in scores.needs if each != "margin")
+        self._num_samples, self._needs = num_samples, needs
+        self._sums = self._zeros("sums", 3, dtype)
         self._columns = self._softmax = self._logits = None
-        if scores is not None and self._needs is not None:
-            shape = num_samples + 2, 1 + len(self._needs)
-            self._columns = self.add_variable(shape, "zeros", dtype=dtype, name="columns")
-        if scores is not None and num_classes is not None:
-            shape = num_samples + 2, num_classes
-            if scores.need_softmax_sums:
-                self._softmax = self.add_variable(shape, "zeros", dtype="float32", name="softmax")
-            if scores.need_logits_sums:
-                self._logits = self.add_variable(shape, "zeros", dtype="float32", name="logits")
+        if needs is not None:
+            self._columns = self._zeros("columns", 1 + len(needs.columns), dtype)
+            self._softmax = self._zeros("softmax", num_classes) if needs.softmax else None
+            self._logits = self._zeros("logits", num_classes) if needs.logits else None
 
     def update_state(self, *args: Any, **kwargs: Any) -> None:
         """Do nothing: a training step of the user's own may update all metrics of the model with (y, y_pred)."""
@@ -86,13 +83,18 @@ class MarginSums(keras.metrics.Metric):
         logits : tensor of shape (B, C), or (B, 1) or (B,) for a binary model's z, whose two logits are [0, z]
         y : tensor of shape (B,), (B, 1) or one-hot (B, C)
         sample_ids : tensor of shape (B,), integers
+
+        Raises
+        ------
+        ValueError
+            Where shapes do not fit.
         """
         logits = _two_dimensional(ops.stop_gradient(logits))
-        logits = ops.cast(
-            logits, "float64" if keras.backend.standardize_dtype(logits.dtype) == "float64" else "float32"
-        )
+        is_double = keras.backend.standardize_dtype(logits.dtype) == "float64"
+        logits = ops.cast(logits, "float64" if is_double else "float32")
         targets = _class_indices(y, logits.shape)
-        margin = ops.cast(_margin(logits, targets), self.dtype)
+        margins = _measured(logits, targets, other_logit=self._needs is not None and "correct" in self._needs.columns)
+        margin = ops.cast(margins.margin, self.dtype)
         ids = ops.cast(ops.reshape(sample_ids, (-1,)), "int32")
         valid = (ids >= 0) & (ids < self._num_samples) & (targets >= 0) & (targets < logits.shape[1])
         finite = ops.isfinite(margin)
@@ -100,8 +102,8 @@ class MarginSums(keras.metrics.Metric):
         margin = ops.where(valid & finite, margin, 0.0)
         coarse = ops.where(ops.abs(margin) < _LARGE, ops.round(margin * _GRID) / _GRID, margin)
         _add_rows(self._sums, rows, ops.stack([coarse, margin - coarse, ops.ones_like(margin)], axis=1))
-        if self._columns is not None:
-            self._measure_others(logits, targets, rows)
+        if self._needs is not None:
+            self._measure_others(self._needs, logits, margins, rows)
 
     def zero(self) -> None:
         """Begin an epoch."""
@@ -109,43 +111,61 @@ class MarginSums(keras.metrics.Metric):
             if sums is not None:
                 sums.assign(ops.zeros(sums.shape, sums.dtype))
 
-    def bring_home(self) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-        """Sums (N + 2,) in float64 and counts (N + 2,) in int64 of the epoch."""
-        sums = _to_numpy(ops.convert_to_tensor(self._sums)).astype(np.float64)
-        return sums[:, 0] + sums[:, 1], sums[:, 2].astype(np.int64)
+    def bring_home(self) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
+        """Bring the margins of the epoch home.
 
-    def bring_epoch_home(self, sums: np.ndarray[Any, Any], counts: np.ndarray[Any, Any], scores: Scores) -> EpochSums:
-        """The epoch with what the other scores still need, given what `bring_home` gave.
+        Returns
+        -------
+        sums : ndarray of shape (N,), float64
+        counts : ndarray of shape (N,), int64
+        left_out : ndarray of shape (2,), int64
+            The rows with an id or a target out of range, and those without a finite margin.
+        """
+        sums = _to_numpy(self._sums).astype(np.float64)
+        counts = sums[:, 2].astype(np.int64)
+        return sums[:-2, 0] + sums[:-2, 1], counts[:-2], counts[-2:]
+
+    def epoch(
+        self, sums: NDArray[np.float64], counts: NDArray[np.int64], left_out: NDArray[np.int64], needs: Needs
+    ) -> EpochSums:
+        """Bring home what the other scores need of the epoch as well.
+
+        Parameters
+        ----------
+        sums, counts, left_out
+            What `bring_home` gave.
+        needs : Needs
+            What is needed by now: softmax and logits that are needed no more stay on the device.
 
         Raises
         ------
         ValueError
             Where a sample had several targets.
         """
-        counts, left_out = counts[:-2], int(counts[-2:].sum())
-        columns = _to_numpy(ops.convert_to_tensor(self._columns)).astype(np.float64)[:-2]
-        by_name = dict(zip(self._needs or (), columns.T[1:], strict=True))
-        labels = np.where(counts > 0, columns[:, 0] // np.maximum(counts, 1), -1).astype(np.int64)
-        several = np.flatnonzero((counts > 0) & (labels * counts != columns[:, 0]))
+        targets, *own = _to_numpy(self._columns).astype(np.float64)[:-2].T
+        by_name = dict(zip(needs.columns, own, strict=True))
+        labels = np.where(counts > 0, targets // np.maximum(counts, 1), -1).astype(np.int64)
+        several = np.flatnonzero((counts > 0) & (labels * counts != targets))
         if several.size:
             raise ValueError(f"y: sample {several[0]} had several labels within one epoch; scores go with one label")
-        softmax = _to_numpy(ops.convert_to_tensor(self._softmax))[:-2] if scores.need_softmax_sums else None
-        logits = _to_numpy(ops.convert_to_tensor(self._logits))[:-2] if scores.need_logits_sums else None
-        return EpochSums(counts, {"margin": sums[:-2], **by_name}, labels, softmax, logits, left_out)
+        softmax = _to_numpy(self._softmax)[:-2] if needs.softmax else None
+        logits = _to_numpy(self._logits)[:-2] if needs.logits else None
+        return EpochSums(counts, {"margin": sums, **by_name}, labels, softmax, logits, int(left_out.sum()))
 
-    def _measure_others(self, logits: Any, targets: Any, rows: Any) -> None:
+    def _zeros(self, name: str, width: int | None, dtype: str = "float32") -> Any:
+        return self.add_variable((self._num_samples + 2, width), "zeros", dtype=dtype, name=name)
+
+    def _measure_others(self, needs: Needs, logits: Any, margins: Margins, rows: Any) -> None:
         """Add what the other scores need of a batch, at the rows at which its margins were added."""
         for sums in (self._softmax, self._logits):
             if sums is not None and logits.shape[1] != sums.shape[1]:
                 raise ValueError(f"num_classes: {sums.shape[1]}, but the logits have {logits.shape[1]} columns")
-        needs = self._needs or ()
-        needs_softmax = self._softmax is not None or any(name in OF_SOFTMAX for name in needs)
-        probabilities = ops.softmax(logits, axis=1) if needs_softmax else None
-        targets = ops.clip(targets, 0, logits.shape[1] - 1)
-        columns = [targets, *(_column(name, logits, targets, probabilities) for name in needs)]
-        _add_rows(self._columns, rows, ops.stack([ops.cast(each, self.dtype) for each in columns], axis=1))
+        softmax = ops.softmax(logits, axis=1) if needs.uses_softmax else None
+        own = columns(ops, needs.columns, margins, softmax)
+        added = [margins.target_logit, *(own[name] for name in needs.columns)]
+        _add_rows(self._columns, rows, ops.stack([ops.cast(each, self.dtype) for each in added], axis=1))
         if self._softmax is not None:
-            _add_rows(self._softmax, rows, probabilities)
+            _add_rows(self._softmax, rows, softmax)
         if self._logits is not None:
             _add_rows(self._logits, rows, logits)
 
@@ -166,23 +186,6 @@ def _add_rows(variable: Any, rows: Any, values: Any) -> None:
         tf.raw_ops.ResourceScatterNdAdd(ref=variable.handle, indices=rows[:, None], updates=values)
     else:
         variable.assign(ops.scatter_update(variable, rows[:, None], values, reduction="add"))
-
-
-def _column(name: str, logits: Any, targets: Any, probabilities: Any) -> Any:
-    """A column (B,) of a batch, as `aum_core.epoch_sums.column` defines it; targets in [0, C)."""
-    classes, targets = ops.arange(logits.shape[1])[None, :], targets[:, None]
-    if name == "correct":
-        own = ops.take_along_axis(logits, targets, axis=1)
-        return ~ops.any(ops.where(classes < targets, logits >= own, logits > own), axis=1)
-    own = ops.take_along_axis(probabilities, targets, axis=1)[:, 0]
-    others = ops.where(classes == targets, 0.0, probabilities)
-    if name == "confidence":
-        return own
-    if name == "softmax_margin":
-        return own - ops.max(others, axis=1)
-    if name == "error_norm":
-        return ops.sqrt(ops.sum(ops.square(others), axis=1) + ops.square(1 - own))
-    raise ValueError(f"scores: they need {name!r}, which this version cannot measure")
 
 
 def _two_dimensional(logits: Any) -> Any:
@@ -209,17 +212,19 @@ def _class_indices(y: Any, shape: tuple[Any, ...]) -> Any:
     )
 
 
-def _margin(logits: Any, targets: Any) -> Any:
-    """The logit of the target minus the largest other one, (B,); anything where the target is out of range."""
-    inside = ops.clip(targets, 0, logits.shape[1] - 1)[:, None]
-    target_val = ops.take_along_axis(logits, inside, axis=1)[:, 0]
-    others = ops.where(ops.arange(logits.shape[1])[None, :] == inside, -float("inf"), logits)
-    return target_val - ops.max(others, axis=1)
+def _measured(logits: Any, targets: Any, *, other_logit: bool) -> Margins:
+    """The margins (B,) of a batch; where a target is out of range, those of the nearest class."""
+    inside = ops.clip(targets, 0, logits.shape[1] - 1)
+    target_val = ops.take_along_axis(logits, inside[:, None], axis=1)[:, 0]
+    others = ops.where(ops.arange(logits.shape[1])[None, :] == inside[:, None], -float("inf"), logits)
+    other = ops.argmax(others, axis=1) if other_logit else ops.full_like(inside, -1)
+    other_val = ops.max(others, axis=1)
+    return Margins(inside, target_val, other, other_val, target_val - other_val)
 
 
-def _to_numpy(tensor: Any) -> Any:
+def _to_numpy(variable: Any) -> Any:
     # Keras's own conversion goes a way that NumPy 2 warns of, for the tensors of TensorFlow and PyTorch
-    backend = keras.backend.backend()
+    tensor, backend = ops.convert_to_tensor(variable), keras.backend.backend()
     if backend == "torch":
         return tensor.numpy(force=True)
     return tensor.numpy() if backend == "tensorflow" else np.asarray(tensor)
