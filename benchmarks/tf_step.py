@@ -18,25 +18,24 @@ import numpy as np
 import pages
 import tensorflow as tf
 
-from aum.tf import AUMState, EpochState
-from aum_core import Scores
-from aum_core.scores.kinds import MARGIN_OF_MEAN, SCORES
+from aum.tf import AUMState, Needs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 NUM_FEATURES = 64
 SCORED_SAMPLES = 60_000
-SCORED: dict[str, dict[str, Any]] = {
-    "correctness": {"names": ["correctness"]},
-    "confidence": {"names": ["confidence"]},
-    "all seven of a few numbers a sample": {"names": SCORES},
-    "noise posterior": {"noise_posterior": "judged"},
-    "all": {"names": [*SCORES, MARGIN_OF_MEAN], "noise_posterior": "judged"},
+SCORED: dict[str, Needs | None] = {
+    "the AUM alone": None,
+    "correctness": Needs(("correct",)),
+    "confidence": Needs(("confidence",)),
+    "all scores": Needs(("confidence", "correct", "error_norm")),
+    "noise posterior": Needs(("correct",), softmax=True, logits=True),
+    "all": Needs(("confidence", "correct", "error_norm"), softmax=True, logits=True),
 }
 
 
-def make_step(num_classes: int, jit_compile: bool, state: AUMState | EpochState | None) -> Callable[..., Any]:
+def make_step(num_classes: int, jit_compile: bool, state: AUMState | None) -> Callable[..., Any]:
     """A training step of a linear model; measured where there is a state."""
     weights = tf.Variable(tf.zeros([NUM_FEATURES, num_classes]))
 
@@ -66,7 +65,7 @@ def seconds_per_step(step: Callable[..., Any], batch: tuple[Any, ...], seconds: 
 
 
 def measure(
-    state: AUMState | EpochState, num_classes: int, jit_compile: bool, options: argparse.Namespace
+    state: AUMState, num_classes: int, jit_compile: bool, options: argparse.Namespace
 ) -> tuple[float, float, float]:
     """Milliseconds of a step without and with the update (best rounds), and the median difference of the rounds."""
     generator = np.random.default_rng(0)
@@ -88,12 +87,11 @@ def measure(
 
 
 def scores_table(options: argparse.Namespace) -> list[str]:
-    """What `EpochState.update` adds to a step, for what is asked for, and megabytes of the state."""
+    """What `AUMState.update` adds to a step, for what is asked for, and megabytes of the state."""
     lines = ["| jit_compile | C | scores | median difference | state |", "|---|---:|---|---:|---:|"]
     for jit_compile, num_classes in product((False, True), (10, 100, 1000)):
-        states: dict[str, AUMState | EpochState] = {"the AUM alone": AUMState(SCORED_SAMPLES)}
-        states |= {name: EpochState(SCORED_SAMPLES, num_classes, Scores(**kept)) for name, kept in SCORED.items()}
-        for name, state in states.items():
+        for name, needs in SCORED.items():
+            state = AUMState(SCORED_SAMPLES, num_classes, needs)
             print(f"{name} C={num_classes} jit_compile={jit_compile}", file=sys.stderr)
             added = measure(state, num_classes, jit_compile, options)[2]
             size = sum(each.dtype.size * each.shape.num_elements() for each in state.variables) / 1e6

@@ -47,7 +47,9 @@ def test_a_tensor_of_strings_gives_strs(calculator):
 def test_cpu_logits_are_not_copied(monkeypatch, calculator):
     logits, targets, ids = random_batch()
     seen = []
-    monkeypatch.setattr(aum.tf, "compute_margins", lambda *args, **kw: seen.append(args) or compute_margins(*args))
+    monkeypatch.setattr(
+        aum.tf.calculator, "compute_margins", lambda *args, **kw: seen.append(args) or compute_margins(*args)
+    )
     calculator.accumulate(logits, targets, ids)
     assert seen[0][0].__array_interface__["data"] == np.asarray(logits).__array_interface__["data"]
 
@@ -98,10 +100,10 @@ class TestOnAnotherDevice:
 
     @pytest.fixture(autouse=True)
     def elsewhere(self, monkeypatch):
-        monkeypatch.setattr(aum.tf, "compute_margins", None)  # the host's path would fail
+        monkeypatch.setattr(aum.tf.calculator, "compute_margins", None)  # the host's path would fail
 
         def measure(backend, logits, targets, other_logit=True):
-            return aum.tf._measure_on_device(logits, backend.to_numpy(targets))
+            return aum.tf.calculator._measure_on_device(logits, backend.to_numpy(targets))
 
         monkeypatch.setattr(aum.tf.TFBackend, "measure", measure)
 
@@ -146,7 +148,7 @@ class TestOnAnotherDevice:
 def test_tensors_of_another_device_are_reduced_there(calculator, monkeypatch):
     logits, targets, ids = random_batch()
     host, seen = compute_margins(logits.numpy(), targets.numpy()), []
-    monkeypatch.setattr(aum.tf, "_is_on_host", lambda tensor: False)
-    monkeypatch.setattr(aum.tf, "_measure_on_device", lambda *args: seen.append(args) or host)
+    monkeypatch.setattr(aum.tf.calculator, "_is_on_host", lambda tensor: False)
+    monkeypatch.setattr(aum.tf.calculator, "_measure_on_device", lambda *args: seen.append(args) or host)
     calculator.accumulate(logits, targets, ids)
     assert seen[0][0] is logits

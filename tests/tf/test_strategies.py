@@ -98,12 +98,12 @@ assert_trained(again, 5)
     "all scores and the noise posterior": """
 import tempfile
 import aum_core
-from aum.tf import AUMCalculator, EpochState
-from aum_core.scores.kinds import MARGIN_OF_MEAN, SCORES
-wanted = {"scores": [*SCORES, MARGIN_OF_MEAN], "noise_posterior": True}
+from aum.tf import AUMCalculator
+from aum_core.scores.kinds import SCORES
+wanted = {"scores": [*SCORES], "noise_posterior": True}
 alone, spread = aum_core.AUMCalculator(tempfile.mkdtemp(), **wanted), AUMCalculator(tempfile.mkdtemp(), **wanted)
 with strategy.scope():
-    state = EpochState(21, 3, spread.scores)
+    state = AUMState(21, 3, spread.needs)
 step = step_of(state)
 ids = np.concatenate([np.arange(21), [0, 1, 2]])  # some are on both replicas
 for epoch in range(4):
@@ -115,7 +115,7 @@ for epoch in range(4):
     if epoch == 2:  # within an epoch, from two replicas to two others
         path = tf.train.Checkpoint(aum=state).save(tempfile.mkdtemp() + "/checkpoint")
         with strategy.scope():
-            state = EpochState(21, 3, spread.scores)
+            state = AUMState(21, 3, spread.needs)
         tf.train.Checkpoint(aum=state).restore(path)
         step = step_of(state)
     spread.add_epoch(state.end_epoch())

@@ -1,19 +1,19 @@
-"""A batch inside the step: what can be checked of it while it is traced, and its margins."""
+"""A batch inside the step: what can be checked of it while it is traced, and its margins.
+
+In come the user's tensors, out goes a `CountedBatch`. It changes no variable, and never raises while a step runs.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import tensorflow as tf  # noqa: TID251 # a part of aum.tf
 
-from aum_core.margins import check_logits, check_targets
+from aum_core.margins import Margins, check_logits, check_targets
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-__all__ = ["CountedBatch", "checked_batch", "counted_batch", "others_of", "stand_in", "widened_tensor"]
+__all__ = ["CountedBatch", "checked_batch", "counted_batch", "measured", "widened_tensor"]
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,8 @@ class CountedBatch:
     Attributes
     ----------
     logits : tensor of shape (B, C)
-    targets : tensor of shape (B,), int64
-        In [0, C), though it may not be theirs in rows that do not count.
-    margin : tensor of shape (B,)
+    margins : Margins of tensors of shape (B,)
+        Their targets are in [0, C), though they may not be theirs in rows that do not count.
     counted : tensor of shape (B,), bool
         The rows that count.
     places : tensor of shape (B, 1), int64
@@ -35,8 +34,7 @@ class CountedBatch:
     """
 
     logits: tf.Tensor
-    targets: tf.Tensor
-    margin: tf.Tensor
+    margins: Margins
     counted: tf.Tensor
     places: tf.Tensor
     nonfinite: tf.Tensor
@@ -44,19 +42,34 @@ class CountedBatch:
 
 
 def counted_batch(
-    num_samples: int, logits: tf.Tensor, targets: tf.Tensor, sample_ids: tf.Tensor, where: tf.Tensor
+    num_samples: int,
+    logits: tf.Tensor,
+    targets: tf.Tensor,
+    sample_ids: tf.Tensor,
+    where: tf.Tensor,
+    *,
+    other_logit: bool = False,
 ) -> CountedBatch:
-    """Measure a batch that `checked_batch` gave, and tell which of its rows count."""
+    """Measure a batch that `checked_batch` gave, and tell which of its rows count.
+
+    Parameters
+    ----------
+    num_samples : int
+        N.
+    logits : tensor of shape (B, C), float32 or float64
+    targets, sample_ids : tensor of shape (B,), int64
+    where : tensor of shape (B,), bool
+    other_logit : bool, default False
+        Whether anybody will look at `Margins.other_logit`.
+    """
     num_classes = tf.shape(logits, tf.int64)[1]
-    inside = tf.clip_by_value(targets, 0, num_classes - 1)
-    margin = _margins(logits, inside)
+    margins = measured(logits, tf.clip_by_value(targets, 0, num_classes - 1), other_logit=other_logit)
     valid = _in_range(sample_ids, num_samples) & _in_range(targets, num_classes)
-    finite = tf.math.is_finite(margin)
+    finite = tf.math.is_finite(margins.margin)
     counted = where & valid & finite
     return CountedBatch(
         logits,
-        inside,
-        margin,
+        margins,
         counted,
         tf.where(counted, sample_ids, 0)[:, tf.newaxis],
         nonfinite=tf.math.count_nonzero(where & valid & ~finite),
@@ -68,10 +81,11 @@ def checked_batch(logits: Any, targets: Any, sample_ids: Any, where: Any) -> tup
     """Check dtypes and shapes as far as they are known; give (B, C) logits, (B,) int64 targets and ids, (B,) bools."""
     logits, targets, sample_ids = (tf.convert_to_tensor(each) for each in (logits, targets, sample_ids))
     where = tf.ones_like(sample_ids, tf.bool) if where is None else tf.convert_to_tensor(where)
-    num_rows = _num_rows(logits=logits, targets=targets, sample_ids=sample_ids, where=where)
-    form = stand_in(logits, num_rows)
-    check_logits(form)
-    check_targets(stand_in(targets, num_rows), form.shape)
+    tensors = {"logits": logits, "targets": targets, "sample_ids": sample_ids, "where": where}
+    shapes = {name: _known_shape(name, tensor) for name, tensor in tensors.items()}
+    check_logits(shapes["logits"], logits.dtype.name)
+    num_rows = next((shape[0] for shape in shapes.values() if shape and shape[0] is not None), None)
+    check_targets(shapes["targets"], targets.dtype.name, (num_rows, shapes["logits"][1]))
     if not sample_ids.dtype.is_integer:
         raise TypeError(
             f"sample_ids: dtype {sample_ids.dtype.name}, want integers; for strs give their positions here, and the "
@@ -79,9 +93,11 @@ def checked_batch(logits: Any, targets: Any, sample_ids: Any, where: Any) -> tup
         )
     if where.dtype != tf.bool:
         raise TypeError(f"where: dtype {where.dtype.name}, want bool")
-    for name, each in (("sample_ids", sample_ids), ("where", where)):
-        if stand_in(each, num_rows).shape != (num_rows,):
-            raise ValueError(f"{name}: shape {each.shape}, want (B,) to go with logits of shape {logits.shape}")
+    for name in ("sample_ids", "where"):
+        if not tensors[name].shape.is_compatible_with((num_rows,)):
+            raise ValueError(
+                f"{name}: shape {tensors[name].shape}, want (B,) to go with logits of shape {logits.shape}"
+            )
     # lengths that are not known before the step runs are compared by this stack: the operations that follow it would
     # repeat a single row as often as needed, and XLA's gather would not mind either
     columns = [tf.reshape(tf.cast(each, tf.int64), [-1]) for each in (targets, sample_ids, where)]
@@ -89,19 +105,11 @@ def checked_batch(logits: Any, targets: Any, sample_ids: Any, where: Any) -> tup
     return widened_tensor(tf.stop_gradient(logits)), rows[0], rows[1], tf.cast(rows[2], tf.bool)
 
 
-def _num_rows(**tensors: tf.Tensor) -> int:
-    """B, or 1 where no shape tells it."""
-    for name, each in tensors.items():
-        if each.shape.rank is None:
-            raise ValueError(f"{name}: shape unknown, want at least its rank; tf.ensure_shape tells it")
-    known = [each.shape[0] for each in tensors.values() if each.shape.rank and each.shape[0] is not None]
-    return int(known[0]) if known else 1
-
-
-def stand_in(tensor: tf.Tensor, num_rows: int) -> NDArray[Any]:
-    """An array of the same form that holds one number, for the engine's checks; unknown sizes are ones that fit."""
-    shape = [size if size is not None else (num_rows, 2)[axis > 0] for axis, size in enumerate(tensor.shape)]
-    return np.broadcast_to(np.zeros((), tensor.dtype.as_numpy_dtype), shape)
+def _known_shape(name: str, tensor: tf.Tensor) -> tuple[int | None, ...]:
+    """The sizes of a tensor, None for those that are known only when the step runs."""
+    if tensor.shape.rank is None:
+        raise ValueError(f"{name}: shape unknown, want at least its rank; tf.ensure_shape tells it")
+    return tuple(tensor.shape)
 
 
 def _in_range(values: tf.Tensor, end: Any) -> tf.Tensor:
@@ -109,16 +117,26 @@ def _in_range(values: tf.Tensor, end: Any) -> tf.Tensor:
 
 
 def widened_tensor(logits: tf.Tensor) -> tf.Tensor:
+    """Give logits in the dtype of their margins."""
     return tf.cast(logits, tf.float32) if logits.dtype.size == 2 else logits
 
 
-def others_of(logits: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
-    """Logits with the target's masked. NaN becomes inf: compiled by XLA, a maximum passes over NaN in silence."""
-    masked = tf.one_hot(targets, tf.shape(logits)[1], on_value=True, off_value=False)
+def measured(logits: tf.Tensor, targets: tf.Tensor, *, other_logit: bool) -> Margins:
+    """Measure logits (B, C) of targets (B,) in [0, C), where they are; as `aum_core.compute_margins`.
+
+    Without `other_logit` the other value is inf where a logit is NaN; the margin is not finite either way.
+    """
+    num_classes = tf.shape(logits, tf.int64)[1]
+    classes = tf.range(num_classes)
+    is_target = classes == targets[:, tf.newaxis]
     infinity = tf.constant(np.inf, logits.dtype)
-    return tf.where(masked, -infinity, tf.where(tf.math.is_nan(logits), infinity, logits))
-
-
-def _margins(logits: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
-    """Margins (B,) of targets in [0, C); not finite where they should not count."""
-    return tf.gather(logits, targets, batch_dims=1) - tf.reduce_max(others_of(logits, targets), axis=1)
+    # NaN becomes inf: compiled by XLA, a maximum passes over NaN in silence
+    others = tf.where(is_target, -infinity, tf.where(tf.math.is_nan(logits), infinity, logits))
+    other, other_val = tf.fill(tf.shape(targets), tf.constant(-1, tf.int64)), tf.reduce_max(others, axis=1)
+    if other_logit:
+        # a target is its own rival only where all others are -inf too: it is put last
+        rank = tf.where(is_target, num_classes, classes)
+        other = tf.reduce_min(tf.where(others == other_val[:, tf.newaxis], rank, num_classes), axis=1)
+        other_val = tf.gather(logits, other, batch_dims=1)
+    target_val = tf.gather(logits, targets, batch_dims=1)
+    return Margins(targets, target_val, other, other_val, target_val - other_val)

@@ -1,134 +1,43 @@
-"""The state in variables, and the update of it: what `aum.tf` has for compiled steps."""
+"""The state in variables, and the update of it: what `aum.tf` has for compiled steps.
+
+In come the batches of a training step, out go totals, or the sums of an epoch. It never waits for the device before it
+is asked for them, and never raises while a compiled step runs: what does not fit is left out and counted.
+"""
 
 from __future__ import annotations
 
-import io
 import operator
 import warnings
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf  # noqa: TID251 # a part of aum.tf
 
 from aum.tf.batch import CountedBatch, checked_batch, counted_batch
-from aum_core import Totals
+from aum.tf.replicas import ReplicaSums, require_eager
+from aum_core import EpochSums, Totals
+from aum_core.scores.needs import columns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
+    from aum_core import Needs
     from aum_core.ids import SampleId
 
-__all__ = ["AUMState", "Sums", "require_eager"]
+__all__ = ["AUMState"]
 
 
-class Sums(tf.Module):  # type: ignore[misc] # TensorFlow ships no types
-    """Variables that each replica adds to on its own, and that are read as the sum over all of them.
-
-    Parameters
-    ----------
-    num_samples : int
-        N.
-    variables : mapping of name to (shape, dtype)
-        Beside those of the margins: ``total`` and ``count`` of shape (N,), ``nonfinite`` and ``invalid``.
-    name : str, optional
-        Of the module.
-    """
-
-    total: tf.Variable
-    count: tf.Variable
-    nonfinite: tf.Variable
-    invalid: tf.Variable
-
-    def __init__(
-        self, num_samples: int, variables: Mapping[str, tuple[tuple[int, ...], Any]], name: str | None
-    ) -> None:
-        super().__init__(name=name)
-        self._num_samples = _checked_size(num_samples)
-        self._strategy = tf.distribute.get_strategy()
-        of_margins: dict[str, tuple[tuple[int, ...], Any]]
-        of_margins = {"total": ((self._num_samples,), tf.float64), "count": ((self._num_samples,), tf.int64)}
-        of_margins |= {"nonfinite": ((), tf.int64), "invalid": ((), tf.int64)}
-        self._names = (*of_margins, *variables)
-        for each, (shape, dtype) in {**of_margins, **variables}.items():
-            # object's own __setattr__ passes by the tracking of tf.Module: a checkpoint would restore a sum over R
-            # replicas by giving each of them 1/R of it, and 1/R of an int64 count is truncated
-            object.__setattr__(self, each, _variable(each, shape, dtype))
-        self._saved = _Saved(self)
-
-    @property
-    def num_samples(self) -> int:
-        """N."""
-        return self._num_samples
-
-    def add_margins(self, batch: CountedBatch) -> None:
-        """Add the margins of a batch to the total, and count it."""
-        self.add(self.total, batch, batch.margin)
-        self.add(self.count, batch, tf.ones_like(batch.counted, tf.int64))
-        self.nonfinite.assign_add(batch.nonfinite)
-        self.invalid.assign_add(batch.invalid)
-
-    @staticmethod
-    def add(variable: tf.Variable, batch: CountedBatch, values: tf.Tensor) -> None:
-        """Add the values (B,) or (B, D) of the rows that count to those of their samples, without looking at others."""
-        counted = batch.counted if len(values.shape) == 1 else batch.counted[:, tf.newaxis]
-        # an index out of range raises on a CPU and is dropped elsewhere: rows that do not count add 0 to sample 0
-        updates = tf.where(counted, tf.cast(values, variable.dtype), tf.zeros([], variable.dtype))
-        # by its handle a variable of a strategy is the replica's own; its methods refuse to scatter
-        tf.raw_ops.ResourceScatterNdAdd(ref=variable.handle, indices=batch.places, updates=updates)
-
-    def check_replica(self) -> None:
-        """Refuse an update where it would not count, or count twice."""
-        if tf.distribute.get_strategy() is not self._strategy:
-            raise ValueError(
-                f"update: under {type(tf.distribute.get_strategy()).__name__}, but the state was made under "
-                f"{type(self._strategy).__name__}; make it inside strategy.scope(), update it inside strategy.run"
-            )
-        if tf.distribute.in_cross_replica_context():
-            raise ValueError("update: outside the replicas, want it inside the function that strategy.run runs")
-
-    def left_out(self) -> int:
-        """Count what was left out, and warn of it; an error where nothing was counted at all."""
-        values = {name: getattr(self, name).numpy() for name in ("count", "nonfinite", "invalid")}
-        nonfinite, invalid = int(values["nonfinite"]), int(values["invalid"])
-        left_out = f"{nonfinite} rows with margins that are not finite, {invalid} rows with a sample id outside "
-        left_out += f"[0, {self._num_samples}) or a target outside [0, C)"
-        if not values["count"].any():
-            raise ValueError(
-                f"nothing was counted, and left out were {left_out}; call state.update(logits, targets, sample_ids) "
-                "in the training step"
-            )
-        if nonfinite + invalid:
-            warnings.warn(f"left out were {left_out}; where=... passes over padding", RuntimeWarning, stacklevel=3)
-        return nonfinite + invalid
-
-    def values(self) -> dict[str, Any]:
-        """Read all variables, summed over the replicas."""
-        return {name: getattr(self, name).numpy() for name in self._names}
-
-    def assign(self, values: Mapping[str, NDArray[Any]]) -> None:
-        """Give the first replica these values, and the others zeros."""
-
-        def assign(values: Mapping[str, Any]) -> None:
-            first = tf.equal(tf.distribute.get_replica_context().replica_id_in_sync_group, 0)
-            for name, value in values.items():
-                getattr(self, name).assign(tf.where(first, value, 0))
-
-        self.on_all_replicas(assign)(args=({name: tf.constant(value) for name, value in values.items()},))
-
-    def on_all_replicas(self, function: Callable[..., None]) -> Callable[..., Any]:
-        """Have all replicas run a function; in a `tf.function`, since a strategy warns of what it runs eagerly."""
-        on_all: Callable[..., Any] = tf.function(partial(self._strategy.run, function), autograph=False)
-        return on_all
-
-
-class AUMState(Sums):
+class AUMState(tf.Module):  # type: ignore[misc] # TensorFlow ships no types
     """Sum and count of the margins of each sample, in variables: for training loops, compiled or not.
 
     The margin of a sample is the logit of its assigned class minus the largest other logit (Pleiss et al. 2020,
     arXiv 2001.10528, equation 1); an update costs O(B) beside the work on the logits, whatever `num_samples` is.
+
+    Made without `needs` it is the state of a whole training, which ends with `to_totals`. Made with the needs of a
+    calculator that keeps other scores or the noise posterior, it is the state of one epoch, which ends with
+    ``calculator.add_epoch(state.end_epoch())``. What nobody asked for has no variable, and no part in the step.
 
     Under a distribution strategy make it, like the model, inside ``with strategy.scope()``, and call `update` inside
     ``strategy.run``: each replica adds up on its own, and what is read is the sum over all of them.
@@ -140,6 +49,10 @@ class AUMState(Sums):
     ----------
     num_samples : int
         N; sample ids are in [0, N).
+    num_classes : int, optional
+        C, the columns of the logits; wanted where `needs` asks for all of the softmax or the logits.
+    needs : Needs, optional
+        What is added up beside the margins, as ``calculator.needs`` tells it.
     name : str, optional
         Of the module.
 
@@ -153,6 +66,17 @@ class AUMState(Sums):
         Rows left out because of logits that are NaN or infinite.
     invalid : tf.Variable of shape (), int64
         Rows left out because their sample id is outside [0, N) or their target outside [0, C).
+    target : tf.Variable of shape (N,), int64
+        With needs: sum of the targets, which over `count` is the given label, since replicas can add up sums alone.
+    columns : tf.Variable of shape (N, D), float64
+        Where ``needs.columns`` has D names: sums of these columns.
+    softmax, logits : tf.Variable of shape (N, C), float32
+        Where ``needs.softmax``, ``needs.logits``: sums of the softmax and of the logits.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Where `num_samples` or `num_classes` is no such number, or the latter is missing.
 
     Examples
     --------
@@ -166,10 +90,45 @@ class AUMState(Sums):
     >>> totals = state.to_totals()
     >>> totals.sample_ids, totals.aums, totals.counts
     (array([1, 3]), array([-2. ,  1.5]), array([2, 2]))
+
+    With another score, an epoch at a time:
+
+    >>> import tempfile
+    >>> from aum.tf import AUMCalculator
+    >>> calculator = AUMCalculator(tempfile.mkdtemp(), scores=["confidence"])
+    >>> state = AUMState(num_samples=4, num_classes=2, needs=calculator.needs)
+    >>> step = tf.function(state.update)
+    >>> for epoch in range(2):
+    ...     step(tf.constant([[0.0, 0.0], [1.0, 3.0]]), tf.constant([0, 0]), tf.constant([3, 1]))
+    ...     calculator.add_epoch(state.end_epoch())
+    >>> calculator.totals.sample_ids, calculator.scores["confidence"].round(3)
+    (array([1, 3]), array([0.119, 0.5  ]))
     """
 
-    def __init__(self, num_samples: int, name: str | None = None) -> None:
-        super().__init__(num_samples, {}, name)
+    total: tf.Variable
+    count: tf.Variable
+    nonfinite: tf.Variable
+    invalid: tf.Variable
+    target: tf.Variable
+    columns: tf.Variable
+    softmax: tf.Variable
+    logits: tf.Variable
+
+    def __init__(
+        self, num_samples: int, num_classes: int | None = None, needs: Needs | None = None, name: str | None = None
+    ) -> None:
+        super().__init__(name=name)
+        self._num_samples, self._needs = _size("num_samples", num_samples, 1), needs
+        self._num_classes = None if num_classes is None else _size("num_classes", num_classes, 2)
+        self._sums = ReplicaSums(_variables(self._num_samples, self._num_classes, needs))
+        for each, variable in self._sums.variables.items():
+            # object's own __setattr__ passes by the tracking of tf.Module: what a checkpoint has is `_sums`
+            object.__setattr__(self, each, variable)
+
+    @property
+    def num_samples(self) -> int:
+        """N."""
+        return self._num_samples
 
     def update(self, logits: Any, targets: Any, sample_ids: Any, where: Any = None) -> None:
         """Measure a batch; call it with the logits of the training forward pass.
@@ -179,6 +138,8 @@ class AUMState(Sums):
         Rows whose id or target is out of range, or whose margin is not finite, are left out and counted in `invalid`
         and `nonfinite`: a compiled step cannot raise. A repeated id counts as often as it is there. Margins of float32
         logits are those of the engine to the bit, but for those below 1e-38, which TensorFlow takes for 0.
+
+        O(B) beside the work on the logits; O(B C) where softmax or logits are added up.
 
         Parameters
         ----------
@@ -196,12 +157,33 @@ class AUMState(Sums):
         TypeError, ValueError
             Where dtypes or shapes do not fit, while the function is traced; where the strategy is not that under
             which the state was made.
+
+        Examples
+        --------
+        >>> import tensorflow as tf
+        >>> state = AUMState(num_samples=2)
+        >>> state.update(tf.constant([[2.0, 0.5]]), tf.constant([0]), tf.constant([1]))
+        >>> state.total.numpy()
+        array([0. , 1.5])
         """
-        self.check_replica()
-        self.add_margins(counted_batch(self.num_samples, *checked_batch(logits, targets, sample_ids, where)))
+        self._sums.check_replica()
+        checked = checked_batch(logits, targets, sample_ids, where)
+        if self._num_classes is not None and checked[0].shape[1] not in (None, self._num_classes):
+            raise ValueError(f"logits: shape {checked[0].shape}, want (B, {self._num_classes}), as num_classes says")
+        needs = self._needs
+        names_other = needs is not None and "correct" in needs.columns
+        batch = counted_batch(self._num_samples, *checked, other_logit=names_other)
+        self._add("total", batch, batch.margins.margin)
+        self._add("count", batch, tf.ones_like(batch.counted, tf.int64))
+        self.nonfinite.assign_add(batch.nonfinite)
+        self.invalid.assign_add(batch.invalid)
+        if needs is not None:
+            self._add_needed(needs, batch)
 
     def to_totals(self, sample_ids: Sequence[SampleId] | NDArray[Any] | None = None) -> Totals:
         """Bring the sums and counts home, as the engine's `Totals`: ranking, files, merging and thresholds are there.
+
+        The state is left as it is. Of a state with needs these are the totals of the epoch so far.
 
         Parameters
         ----------
@@ -216,67 +198,144 @@ class AUMState(Sums):
 
         Raises
         ------
+        TypeError
+            Inside a `tf.function`.
         ValueError
             Where nothing was counted, or the names do not fit.
+
+        Examples
+        --------
+        >>> import tensorflow as tf
+        >>> state = AUMState(num_samples=2)
+        >>> state.update(tf.constant([[2.0, 0.5]]), tf.constant([0]), tf.constant([1]))
+        >>> state.to_totals(["cat.png", "dog.png"]).sample_ids
+        ['dog.png']
         """
         require_eager("to_totals")
-        left_out = self.left_out()
-        return Totals.from_rows(self.total.numpy(), self.count.numpy(), sample_ids, left_out)
+        count = self._sums.read("count")
+        left_out = self._left_out(count)
+        return Totals.from_rows(self._sums.read("total"), count, sample_ids, left_out)
 
+    def end_epoch(self, needs: Needs | None = None) -> EpochSums:
+        """Bring an epoch home, for `AUMCalculator.add_epoch`, and begin the next with zeros.
 
-class _Saved(tf.train.experimental.PythonState):  # type: ignore[misc] # TensorFlow ships no types
-    """What a checkpoint has of a state: its sums over all replicas, exactly."""
+        Parameters
+        ----------
+        needs : Needs, optional
+            ``calculator.needs`` as it is by now: of an averaging window that has closed, softmax and logits then stay
+            on the device. By default all comes home, and the calculator takes of it what it needs.
 
-    def __init__(self, state: Sums) -> None:
-        self._state = state
+        Returns
+        -------
+        EpochSums
+            Its `left_out` counts what was left out, and a RuntimeWarning tells.
 
-    def serialize(self) -> bytes:
-        if not tf.executing_eagerly():  # of a model that is exported with a state in it: no values are asked for
-            return b""
-        file = io.BytesIO()
-        np.savez(file, **self._state.values())
-        return file.getvalue()
+        Raises
+        ------
+        TypeError
+            Inside a `tf.function`.
+        ValueError
+            Where the state was made without needs, nothing was counted, or a sample had several targets; the state is
+            then as before.
 
-    def deserialize(self, string_value: bytes) -> None:
-        with np.load(io.BytesIO(string_value), allow_pickle=False) as arrays:
-            values = {name: arrays[name] for name in arrays.files}
-        if len(values["total"]) != self._state.num_samples:
+        Examples
+        --------
+        >>> import tensorflow as tf
+        >>> from aum_core import Needs
+        >>> state = AUMState(num_samples=2, needs=Needs(columns=("correct",)))
+        >>> state.update(tf.constant([[2.0, 0.5]]), tf.constant([0]), tf.constant([1]))
+        >>> epoch = state.end_epoch()
+        >>> epoch.sums["margin"], epoch.sums["correct"], state.total.numpy()
+        (array([0. , 1.5]), array([0., 1.]), array([0., 0.]))
+        """
+        require_eager("end_epoch")
+        if self._needs is None:
             raise ValueError(
-                f"checkpoint: it has a state of {len(values['total'])} samples, want one of num_samples="
-                f"{self._state.num_samples}"
+                "end_epoch: the state was made without needs, want AUMState(num_samples, num_classes, calculator.needs)"
             )
-        found, wanted = _shapes(values), _shapes(self._state.values())
-        # it may have more: sums that the noise posterior has seen enough of by now
-        values = {name: values[name] for name in wanted if name in values}
-        if _shapes(values) != wanted:
-            raise ValueError(f"checkpoint: it has sums of shapes {found}, want {wanted}: the same scores and classes")
-        self._state.assign(values)
+        wanted = self._needs if needs is None else needs
+        _check_within(wanted, self._needs)
+        count = self._sums.read("count")
+        left_out = self._left_out(count)
+        sums = {"margin": self._sums.read("total")}
+        if self._needs.columns:
+            sums |= dict(zip(self._needs.columns, self._sums.read("columns").T, strict=True))
+        softmax, logits = (self._sums.read(each) if getattr(wanted, each) else None for each in ("softmax", "logits"))
+        epoch = EpochSums(count, sums, _labels(self._sums.read("target"), count), softmax, logits, left_out)
+        self._sums.zero()
+        return epoch
+
+    def _add(self, name: str, batch: CountedBatch, values: tf.Tensor) -> None:
+        self._sums.add(name, batch.places, batch.counted, values)
+
+    def _add_needed(self, needs: Needs, batch: CountedBatch) -> None:
+        """Add what is needed of a batch beside its margins."""
+        self._add("target", batch, batch.margins.target_logit)
+        softmax = tf.nn.softmax(batch.logits) if needs.uses_softmax else None
+        if needs.columns:
+            own = columns(tf.experimental.numpy, needs.columns, batch.margins, softmax)
+            self._add("columns", batch, tf.stack([tf.cast(own[name], tf.float64) for name in needs.columns], axis=1))
+        if needs.softmax:
+            self._add("softmax", batch, softmax)
+        if needs.logits:
+            self._add("logits", batch, batch.logits)
+
+    def _left_out(self, count: NDArray[np.int64]) -> int:
+        """Count what was left out, and warn of it; an error where nothing was counted at all."""
+        nonfinite, invalid = (int(self._sums.read(name)) for name in ("nonfinite", "invalid"))
+        left_out = f"{nonfinite} rows with margins that are not finite, {invalid} rows with a sample id outside "
+        left_out += f"[0, {self._num_samples}) or a target outside [0, C)"
+        if not count.any():
+            raise ValueError(
+                f"nothing was counted, and left out were {left_out}; call state.update(logits, targets, sample_ids) "
+                "in the training step"
+            )
+        if nonfinite + invalid:
+            warnings.warn(f"left out were {left_out}; where=... passes over padding", RuntimeWarning, stacklevel=3)
+        return nonfinite + invalid
 
 
-def require_eager(method: str) -> None:
-    if not tf.executing_eagerly():
-        raise TypeError(
-            f"{method}: called inside a tf.function, where tensors have no values and Python runs only once; "
-            "inside use aum.tf.AUMState(num_samples).update(...), and its to_totals() outside"
-        )
+def _variables(
+    num_samples: int, num_classes: int | None, needs: Needs | None
+) -> dict[str, tuple[tuple[int, ...], tf.DType]]:
+    """Shape and dtype of each variable of a state."""
+    variables: dict[str, tuple[tuple[int, ...], tf.DType]] = {
+        "total": ((num_samples,), tf.float64),
+        "count": ((num_samples,), tf.int64),
+        "nonfinite": ((), tf.int64),
+        "invalid": ((), tf.int64),
+    }
+    if needs is None:
+        return variables
+    variables["target"] = (num_samples,), tf.int64
+    if needs.columns:
+        variables["columns"] = (num_samples, len(needs.columns)), tf.float64
+    for name in ("softmax", "logits"):
+        if getattr(needs, name):
+            if num_classes is None:
+                raise ValueError(f"num_classes: None, want C, since all of the {name} is needed")
+            variables[name] = (num_samples, num_classes), tf.float32
+    return variables
 
 
-def _shapes(values: Mapping[str, NDArray[Any]]) -> dict[str, tuple[int, ...]]:
-    return {name: value.shape for name, value in values.items()}
+def _check_within(wanted: Needs, summed: Needs) -> None:
+    missing = [*set(wanted.columns).difference(summed.columns)]
+    missing += [each for each in ("softmax", "logits") if getattr(wanted, each) and not getattr(summed, each)]
+    if missing:
+        raise ValueError(f"needs: {missing[0]!r} is not among what the state adds up, want needs within {summed}")
 
 
-def _checked_size(num_samples: int) -> int:
-    if operator.index(num_samples) < 1:
-        raise ValueError(f"num_samples: {num_samples}, want at least 1")
-    return operator.index(num_samples)
+def _labels(target: NDArray[np.int64], count: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The labels (N,) whose sums over an epoch these are; -1 where none was measured."""
+    labels = np.where(count > 0, target // np.maximum(count, 1), -1)
+    several = np.flatnonzero((count > 0) & (labels * count != target))
+    if several.size:
+        raise ValueError(f"targets: sample {several[0]} had several within one epoch; scores go with one label")
+    return labels
 
 
-def _variable(name: str, shape: tuple[int, ...], dtype: Any) -> tf.Variable:
-    # outside a strategy these two mean nothing; inside, the defaults count wrongly and say nothing
-    return tf.Variable(
-        tf.zeros(shape, dtype),
-        trainable=False,
-        name=name,
-        synchronization=tf.VariableSynchronization.ON_READ,
-        aggregation=tf.VariableAggregation.SUM,
-    )
+def _size(name: str, given: int, smallest: int) -> int:
+    size = operator.index(given)
+    if size < smallest:
+        raise ValueError(f"{name}: {size}, want at least {smallest}")
+    return size
