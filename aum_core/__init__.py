@@ -6,16 +6,16 @@ from aum_core.batch import Batch, Observer
 from aum_core.calculator import AUMCalculator
 from aum_core.cartography import accumulate_dynamics
 from aum_core.dataset import DatasetWithIndex
-from aum_core.detection.cutoffs import Budget, LikelyWrong, Precision, Ranking, RankingCut, ZeroMargin
-from aum_core.detection.evaluation import Detection, measure_detection, self_check
+from aum_core.detection.cutoffs import Budget, Cut, LikelyWrong, Precision, ZeroMargin
+from aum_core.detection.evaluation import Detection, measure_detection
 from aum_core.detection.findings import Findings
-from aum_core.detection.one_run import find_by_posterior
-from aum_core.detection.search import find_mislabeled
-from aum_core.detection.threshold_samples import Cut, ThresholdPlan, ThresholdRun
+from aum_core.detection.search import find_by_posterior, find_mislabeled
+from aum_core.detection.threshold_samples import ThresholdPlan, ThresholdRun
 from aum_core.files.tables import read_aum_values
 from aum_core.margins import Margins, compute_margins
 from aum_core.noise.flips import flip_by_matrix, flip_instance_dependent, flip_pairs, flip_uniform
-from aum_core.posterior.estimate import NoisePosterior, noise_posterior
+from aum_core.noise.self_check import self_check
+from aum_core.posterior.estimate import NoisePosterior
 from aum_core.records import AUMRecord, RecordLog, RecordsInMemory
 from aum_core.sample_index import SampleIndex
 from aum_core.scores.epoch_sums import EpochSums
@@ -41,8 +41,6 @@ __all__ = [
     "NumpyBackend",
     "Observer",
     "Precision",
-    "Ranking",
-    "RankingCut",
     "RecordLog",
     "RecordsInMemory",
     "SampleIndex",
@@ -61,7 +59,6 @@ __all__ = [
     "flip_pairs",
     "flip_uniform",
     "measure_detection",
-    "noise_posterior",
     "read_aum_values",
     "self_check",
 ]

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from aum_core.detection.cutoffs import RankingCut
-    from aum_core.detection.threshold_samples import Cut, ThresholdPlan
+    from aum_core.detection.cutoffs import Cut
+    from aum_core.detection.threshold_samples import ThresholdPlan
     from aum_core.ids import SampleId
     from aum_core.posterior.estimate import NoisePosterior
 
@@ -51,7 +51,7 @@ class Findings:
         The class that the label should rather be. With threshold samples the one that most often beat the given label
         in those runs (the lowest of several), the given label where none ever did, and -1 for all where a run gave
         `AUMCalculator.add_totals` its totals, which do not tell. With the noise posterior the most likely true class.
-    cut : Cut or RankingCut
+    cut : Cut
         With `flagged`, `keep` and every choice.
     run : dict
         What ``run.json`` holds.
@@ -64,7 +64,7 @@ class Findings:
     aums: NDArray[np.float64]
     scores: NDArray[np.float64]
     suggested: NDArray[np.int64]
-    cut: Cut | RankingCut
+    cut: Cut
     run: dict[str, Any]
     plan: ThresholdPlan | None = None
     posterior: NoisePosterior | None = None

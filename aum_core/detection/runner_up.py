@@ -9,11 +9,13 @@ import numpy as np
 from aum_core.ids import check_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from aum_core.batch import Batch
 
-__all__ = ["RunnerUpCounts"]
+__all__ = ["RunnerUpCounts", "suggest"]
 
 _PENDING = 2**20
 
@@ -30,6 +32,8 @@ class RunnerUpCounts:
         N of the data set, C of the logits.
     """
 
+    needs_other_logit, needs_logits = True, False
+
     def __init__(self, num_samples: int, num_classes: int) -> None:
         self._num_samples, self._num_classes = num_samples, num_classes
         self.measurements = 0
@@ -38,8 +42,6 @@ class RunnerUpCounts:
         self._counts = np.empty(0, np.int64)
         self._pending: list[NDArray[np.int64]] = []
         self._num_pending = 0
-
-    needs_other_logit, needs_logits = True, False
 
     def check(self, batch: Batch) -> None:
         """Make an error of an id that is no row of the data set."""
@@ -57,14 +59,57 @@ class RunnerUpCounts:
             self._settle()
 
     def _settle(self) -> None:
-        pairs = np.concatenate([self._pairs, *self._pending])
         counts = np.concatenate([self._counts, np.ones(self._num_pending, np.int64)])
-        self._pairs, place = np.unique(pairs, return_inverse=True)
-        self._counts = np.zeros(len(self._pairs), np.int64)
-        np.add.at(self._counts, place, counts)
+        self._pairs, self._counts = _added_up(np.concatenate([self._pairs, *self._pending]), counts)
         self._pending, self._num_pending = [], 0
 
     def tally(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
         """Rows, classes and counts of all pairs that occurred, each (P,), sorted by row and class."""
         self._settle()
         return self._pairs // self._num_classes, self._pairs % self._num_classes, self._counts
+
+
+def suggest(
+    targets: NDArray[np.int64], num_classes: int, runs: Sequence[RunnerUpCounts | None], regular: NDArray[np.bool_]
+) -> NDArray[np.int64]:
+    """Suggest for each row the class that most often beat its label, over the runs in which the row kept that label.
+
+    Parameters
+    ----------
+    targets : ndarray of shape (N,), int64
+        The given labels.
+    num_classes : int
+        C; the classes from C on are made up, and are never suggested.
+    runs : sequence of RunnerUpCounts
+        None for a run whose measurements were not all seen.
+    regular : ndarray of shape (runs, N), bool
+        True where a row kept its label in a run.
+
+    Returns
+    -------
+    ndarray of shape (N,), int64
+        The lowest of several classes, the given label where none ever beat it; -1 for all where a run was not seen.
+    """
+    suggested = targets.copy()
+    pairs, counts = [], []
+    for each, is_regular in zip(runs, regular, strict=True):
+        if each is None:
+            suggested[:] = -1
+            return suggested
+        rows, classes, tally = each.tally()
+        real = is_regular[rows] & (classes < num_classes)
+        pairs.append(rows[real] * num_classes + classes[real])
+        counts.append(tally[real])
+    pair, total = _added_up(np.concatenate(pairs), np.concatenate(counts))
+    rows, classes = pair // num_classes, pair % num_classes
+    by_total = np.lexsort((-classes, total, rows))  # of each row, the most frequent and then lowest class comes last
+    suggested[rows[by_total]] = classes[by_total]
+    return suggested
+
+
+def _added_up(pairs: NDArray[np.int64], counts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The different pairs, ascending, with the sum of the counts of each."""
+    different, place = np.unique(pairs, return_inverse=True)
+    total = np.zeros(len(different), np.int64)
+    np.add.at(total, place, counts)
+    return different, total

@@ -9,16 +9,14 @@ Everything here is aligned to the rows of the data set, as the caller has them.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from aum_core.dataset import class_labels, random_stream
+from aum_core.detection.cutoffs import Cut
 from aum_core.files.arrays import load_arrays, save_arrays
-from aum_core.files.whole import write_json
 
 if TYPE_CHECKING:
     import os
@@ -26,7 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["Combine", "Cut", "ThresholdPlan", "ThresholdRun"]
+__all__ = ["Combine", "ThresholdPlan", "ThresholdRun", "check_cut"]
 
 Combine = Literal["all", "any", "mean"]
 
@@ -36,6 +34,12 @@ _COMBINE = {
     "mean": "mean AUM below the mean cutoff, over the runs in which it is regular and was measured",
 }
 _KIND = "aum threshold plan, version 1"
+_ARRAYS = {
+    "targets": ("int64", 1),
+    "threshold_samples": ("int64", 2),
+    "num_classes": ("int64", 1),
+    "seed": ("int64", 1),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,60 +69,6 @@ class ThresholdRun:
         mask = np.ones(len(self.targets), np.bool_)
         mask[self.threshold_samples] = False
         return mask
-
-
-@dataclass(frozen=True, slots=True)
-class Cut:
-    """Which samples a plan flags, and every choice that led to it.
-
-    Attributes
-    ----------
-    flagged : ndarray of shape (N,), bool
-        True where the label is held to be wrong.
-    undecided : ndarray of shape (N,), bool
-        True where no run could judge the sample: never regular and measured in the same run. Never flagged.
-    cutoffs : ndarray of shape (runs,), float64
-        The AUM below which a regular sample of each run is flagged.
-    percentile : float
-        Of the threshold samples' AUMs, linearly interpolated.
-    combine : {"all", "any", "mean"}
-        How the verdicts of several runs make one.
-    measured_threshold_samples : tuple of int
-        How many threshold samples each cutoff rests on.
-    size, seed : int
-        Of the plan.
-    """
-
-    flagged: NDArray[np.bool_]
-    undecided: NDArray[np.bool_]
-    cutoffs: NDArray[np.float64]
-    percentile: float
-    combine: Combine
-    measured_threshold_samples: tuple[int, ...]
-    size: int
-    seed: int
-
-    @property
-    def keep(self) -> NDArray[np.bool_]:
-        """True, (N,), for the samples that are not flagged."""
-        return ~self.flagged
-
-    def describe(self) -> dict[str, Any]:
-        """Every choice in words and numbers, as ``run.json`` has it."""
-        return {
-            "rule": "AUM strictly below the percentile of the threshold samples' AUMs of the run",
-            "percentile": self.percentile,
-            "percentile_interpolation": "linear",
-            "combine": self.combine,
-            "combine_rule": _COMBINE[self.combine],
-            "runs": len(self.cutoffs),
-            "threshold_samples_per_run": self.size,
-            "threshold_samples_measured": list(self.measured_threshold_samples),
-            "seed": self.seed,
-            "cutoffs": self.cutoffs.tolist(),
-            "flagged": int(self.flagged.sum()),
-            "undecided": int(self.undecided.sum()),
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,11 +115,21 @@ class ThresholdPlan:
         size : int, optional
             Threshold samples per run; ``N // (C + 1)`` by default, the share that one more class would have.
         seed : int, default 0
+            Of the draw; independent of what else the same seed draws.
+
+        Returns
+        -------
+        ThresholdPlan
 
         Raises
         ------
         ValueError
             Where the sets do not fit into the data set, or the targets not into the classes.
+
+        Examples
+        --------
+        >>> ThresholdPlan.draw([0, 1, 0, 1, 0, 1], num_classes=2, runs=3, size=1).num_samples
+        6
         """
         labels = class_labels(targets, num_classes)
         num_samples = len(labels)
@@ -229,6 +189,18 @@ class ThresholdPlan:
             Over the runs in which a sample is regular: flagged in all of them (the authors' runner), in any, or by
             the mean of its AUMs against the mean of the cutoffs.
 
+        Returns
+        -------
+        Cut
+            With the cutoff of each run. A sample that no run could judge is undecided: it was never regular and
+            measured in the same run.
+
+        Raises
+        ------
+        ValueError
+            Where the AUMs are not those of the plan, or in some run no threshold sample was measured; where a choice
+            is none.
+
         Examples
         --------
         >>> plan = ThresholdPlan.draw([0, 1] * 5, num_classes=2, runs=1, size=2)
@@ -237,10 +209,7 @@ class ThresholdPlan:
         >>> plan.cut([aums], percentile=50).cutoffs
         array([0.25])
         """
-        if not 0 < percentile < 100:
-            raise ValueError(f"percentile: {percentile}, want one in (0, 100), such as 99")
-        if combine not in _COMBINE:
-            raise ValueError(f"combine: {combine!r}, want one of {', '.join(map(repr, _COMBINE))}")
+        check_cut(percentile, combine)
         aums = self._checked_aums(aums_per_run)
         regular = np.array([run.regular for run in self.runs])
         chosen = np.take_along_axis(aums, self.threshold_samples, axis=1)
@@ -248,8 +217,18 @@ class ThresholdPlan:
         judged = regular & ~np.isnan(aums)
         flagged = _flagged(aums, cutoffs[:, None], judged, combine)
         undecided = ~np.logical_or.reduce(judged)
-        measured = tuple(int(count) for count in np.isfinite(chosen).sum(axis=1))
-        return Cut(flagged, undecided, cutoffs, float(percentile), combine, measured, self.size, self.seed)
+        rule = {
+            "rule": "AUM strictly below the percentile of the threshold samples' AUMs of the run",
+            "percentile": float(percentile),
+            "percentile_interpolation": "linear",
+            "combine": combine,
+            "combine_rule": _COMBINE[combine],
+            "runs": len(cutoffs),
+            "threshold_samples_per_run": self.size,
+            "threshold_samples_measured": np.isfinite(chosen).sum(axis=1).tolist(),
+            "seed": self.seed,
+        }
+        return Cut(flagged, undecided, rule, cutoffs)
 
     def _checked_aums(self, aums_per_run: Sequence[Any]) -> NDArray[np.float64]:
         if len(aums_per_run) != len(self.threshold_samples):
@@ -266,34 +245,39 @@ class ThresholdPlan:
         return aums
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Save to a ``.json`` or ``.npz`` file, whole or not at all."""
-        arrays = {"targets": self.targets, "threshold_samples": self.threshold_samples}
-        numbers = {"num_classes": self.num_classes, "seed": self.seed}
-        if _suffix(path) == ".json":
-            lists = {name: array.tolist() for name, array in arrays.items()}
-            write_json(path, {"kind": _KIND, **numbers, **lists})
-        else:
-            save_arrays(path, _KIND, {**arrays, **{name: np.array([value]) for name, value in numbers.items()}})
+        """Save to an ``.npz`` file, without pickle, whole or not at all.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> path = tempfile.mkdtemp() + "/threshold_plan.npz"
+        >>> plan = ThresholdPlan.draw([0, 1] * 5, num_classes=2, seed=3)
+        >>> plan.save(path)
+        >>> ThresholdPlan.load(path).seed
+        3
+        """
+        numbers = {"num_classes": np.array([self.num_classes]), "seed": np.array([self.seed])}
+        save_arrays(path, _KIND, {"targets": self.targets, "threshold_samples": self.threshold_samples, **numbers})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> ThresholdPlan:
-        """Load what `save` saved.
+        """Load what `save` saved; see there.
+
+        Returns
+        -------
+        ThresholdPlan
 
         Raises
         ------
         ValueError
             Where the file is truncated, foreign, or contradicts itself.
         """
-        loaded = _load_json(path) if _suffix(path) == ".json" else _load_npz(path)
+        arrays = load_arrays(path, _KIND, _ARRAYS)
         try:
-            plan = cls(
-                class_labels(loaded["targets"], int(loaded["num_classes"])),
-                int(loaded["num_classes"]),
-                np.asarray(loaded["threshold_samples"], dtype=np.int64),
-                int(loaded["seed"]),
-            )
+            num_classes, seed = (int(arrays[name].item()) for name in ("num_classes", "seed"))
+            plan = cls(class_labels(arrays["targets"], num_classes), num_classes, arrays["threshold_samples"], seed)
             plan._check_rows()
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
+        except (TypeError, ValueError) as error:
             raise ValueError(f"{path}: not a file of {_KIND}, or damaged ({error})") from error
         return plan
 
@@ -303,6 +287,23 @@ class ThresholdPlan:
             raise ValueError(f"threshold_samples of shape {rows.shape}")
         if rows.min() < 0 or rows.max() >= self.num_samples or len(np.unique(rows)) != rows.size:
             raise ValueError("a row of a threshold sample is out of range or there twice")
+
+
+def check_cut(percentile: float, combine: str) -> None:
+    """Make an error of choices with which `ThresholdPlan.cut` would not work, before anything is trained.
+
+    Raises
+    ------
+    ValueError
+
+    Examples
+    --------
+    >>> check_cut(99, "all")
+    """
+    if not 0 < percentile < 100:
+        raise ValueError(f"percentile: {percentile}, want one in (0, 100), such as 99")
+    if combine not in _COMBINE:
+        raise ValueError(f"combine: {combine!r}, want one of {', '.join(map(repr, _COMBINE))}")
 
 
 def _flagged(
@@ -317,34 +318,3 @@ def _flagged(
     in_any: NDArray[np.bool_] = np.logical_or.reduce(below)
     in_all: NDArray[np.bool_] = in_any & np.logical_and.reduce(below | ~judged)
     return in_any if combine == "any" else in_all
-
-
-def _suffix(path: str | os.PathLike[str]) -> str:
-    suffix = Path(path).suffix
-    if suffix not in (".json", ".npz"):
-        raise ValueError(f"path: {path}, want a name that ends in .json or .npz")
-    return suffix
-
-
-def _load_json(path: str | os.PathLike[str]) -> dict[str, Any]:
-    try:
-        loaded = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"{path}: not a file of {_KIND}, or damaged ({error})") from error
-    if not isinstance(loaded, dict) or loaded.get("kind") != _KIND:
-        raise ValueError(f"{path}: not a file of {_KIND}")
-    return loaded
-
-
-def _load_npz(path: str | os.PathLike[str]) -> dict[str, Any]:
-    schema = {
-        "targets": ("int64", 1),
-        "threshold_samples": ("int64", 2),
-        "num_classes": ("int64", 1),
-        "seed": ("int64", 1),
-    }
-    arrays = load_arrays(path, _KIND, schema)
-    return {
-        name: array[0] if name in ("num_classes", "seed") and len(array) == 1 else array
-        for name, array in arrays.items()
-    }

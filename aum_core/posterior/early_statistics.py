@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Disagreement", "EarlyStatistics", "SymmetricNoise"]
 
+# Of the estimate of the rate by expectation and maximisation; chosen by hand, like all numbers of this room
+# (`aum_core.posterior.estimate`). The highest rate is a share of that at which a label says nothing.
 _STEPS, _FIRST_RATE, _HIGHEST = 20, 0.2, 0.9
 
 
@@ -52,12 +54,6 @@ class SymmetricNoise:
                 found += float(chance_wrong(sharpened(means, beta), labels, errors)[0].sum())
             rate = min(found / len(averages.measured), highest)
         return cls(rate, _power(averages, beta, errors, rate))
-
-    def pooled(self, other: SymmetricNoise, size: int, other_size: int) -> SymmetricNoise:
-        """Those of two shards of so many samples together: means by size."""
-        return SymmetricNoise(
-            _mean(self.rate, size, other.rate, other_size), _mean(self.power, size, other.power, other_size)
-        )
 
 
 def _power(averages: MeanProbabilities, beta: float, errors: Symmetric, rate: float) -> float:
@@ -105,19 +101,6 @@ class Disagreement:
             int(counts[1]),
             _ratio(largest, counts),
         )
-
-    def pooled(self, other: Disagreement, size: int, other_size: int) -> Disagreement:
-        """That of two shards of so many samples together: counts add up, the rest are means by size."""
-        return Disagreement(
-            _mean(self.noise, size, other.noise, other_size),
-            self.expected_wrong + other.expected_wrong,
-            self.count + other.count,
-            _mean(self.confidence_ratio, size, other.confidence_ratio, other_size),
-        )
-
-
-def _mean(value: float, size: int, other: float, other_size: int) -> float:
-    return (value * size + other * other_size) / (size + other_size)
 
 
 def _ratio(largest: NDArray[np.float64], counts: NDArray[np.int64]) -> float:

@@ -8,7 +8,7 @@ by its mean.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["SCORES", "Epoch", "Score", "check_names", "oriented"]
+__all__ = ["SCORES", "Epoch", "Score", "check_names", "oriented", "suspicious_end"]
 
 _EARLY_EPOCHS = 3
 _SOFT_LIMIT = 0.5
@@ -30,6 +30,9 @@ class Epoch:
     rows: NDArray[np.int64]
     means: Mapping[str, NDArray[np.float64]]
 
+
+Suspicious = Literal["low", "high"] | None
+"""Which end of a score has the samples whose labels may be wrong; None where neither has."""
 
 Kept = dict[str, "NDArray[np.float64]"]
 """What scores keep from epoch to epoch, each (N,): ``"epochs"``, in which a sample was measured, and their own."""
@@ -51,8 +54,8 @@ class Score(Protocol):
         """The names of what it keeps, the first of them its own."""
 
     @property
-    def low_is_suspicious(self) -> bool:
-        """Whether low values mean a suspicious sample, as with the AUM."""
+    def suspicious(self) -> Suspicious:
+        """Which values mean a suspicious sample: low ones, as with the AUM, high ones, or neither end."""
 
     def take(self, kept: Kept, epoch: Epoch) -> None:
         """Take an epoch in; ``kept["epochs"]`` is that of the epochs before."""
@@ -74,7 +77,7 @@ class _Mean:
 
     name: str
     needs: str
-    low_is_suspicious: bool = True
+    suspicious: Suspicious = "low"
 
     @property
     def keeps(self) -> tuple[str, ...]:
@@ -89,11 +92,11 @@ class _Mean:
 
 @dataclass(frozen=True, slots=True)
 class _Spread:
-    """The standard deviation over the epochs."""
+    """The standard deviation over the epochs: high of ambiguous samples, low of right and of wrong labels alike."""
 
     name: str
     needs: str
-    low_is_suspicious: bool = True
+    suspicious: Suspicious = None
 
     @property
     def keeps(self) -> tuple[str, ...]:
@@ -114,7 +117,7 @@ class _EarlyMean:
 
     name: str
     needs: str
-    low_is_suspicious: bool = False
+    suspicious: Suspicious = "high"
 
     @property
     def keeps(self) -> tuple[str, ...]:
@@ -138,7 +141,7 @@ class _Forgetting:
     name: str = "forgetting"
     needs: str = "correct"
     keeps: tuple[str, ...] = ("forgetting", "right_before", "ever_right")
-    low_is_suspicious: bool = False
+    suspicious: Suspicious = "high"
 
     def take(self, kept: Kept, epoch: Epoch) -> None:
         rows, right = epoch.rows, epoch.means[self.needs] > 0.5
@@ -162,7 +165,7 @@ class _Bounded:
     name: str = "bounded_aum"
     needs: str = "margin"
     keeps: tuple[str, ...] = ("bounded_aum",)
-    low_is_suspicious: bool = True
+    suspicious: Suspicious = "low"
 
     def take(self, kept: Kept, epoch: Epoch) -> None:
         margins = epoch.means[self.needs]
@@ -207,12 +210,62 @@ def check_names(names: object) -> tuple[str, ...]:
     return chosen
 
 
+def suspicious_end(name: str) -> Literal["low", "high"]:
+    """Tell which values of a score, or of the "aum", mean that a label may be wrong.
+
+    Parameters
+    ----------
+    name : str
+        "aum", or one of `SCORES`.
+
+    Returns
+    -------
+    "low" or "high"
+
+    Raises
+    ------
+    ValueError
+        Where there is no such score, or neither of its ends is suspicious.
+
+    Examples
+    --------
+    >>> suspicious_end("forgetting")
+    'high'
+    """
+    if name == "aum":
+        return "low"
+    end = SCORES[check_names([name])[0]].suspicious
+    if end is None:
+        ranking = ["aum", *(each.name for each in SCORES.values() if each.suspicious is not None)]
+        raise ValueError(
+            f"score: {name!r}, but neither its low nor its high values mean a wrong label; want one that ranks labels: "
+            f"{', '.join(map(repr, ranking))}"
+        )
+    return end
+
+
 def oriented(name: str, values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Turn a score so that, as with the AUM, the lowest are the most suspicious.
+
+    Parameters
+    ----------
+    name : str
+        As of `suspicious_end`.
+    values : ndarray of shape (N,), float64
+        Left as they are.
+
+    Returns
+    -------
+    ndarray of shape (N,), float64
+
+    Raises
+    ------
+    ValueError
+        As of `suspicious_end`.
 
     Examples
     --------
     >>> oriented("forgetting", np.array([0.0, 3.0]))
     array([-0., -3.])
     """
-    return -values if name in SCORES and not SCORES[name].low_is_suspicious else values
+    return -values if suspicious_end(name) == "high" else values

@@ -18,7 +18,8 @@ from sklearn.model_selection import StratifiedKFold
 
 import aum_core
 from aum.torch import AUMCalculator, ThresholdPlan
-from aum_core import flip_instance_dependent, flip_pairs, flip_uniform, measure_detection
+from aum_core import Precision, flip_instance_dependent, flip_pairs, flip_uniform, measure_detection
+from aum_core.scores.kinds import SCORES as SCORES_BY_NAME
 from aum_core.scores.kinds import oriented
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ class Trial:
         posterior = calculator.noise_posterior()
         return Plain(
             by_row(calculator.totals.aums),
-            {name: by_row(oriented(score, calculator.scores[score])) for name, score in ONE_PASS.items()},
+            {name: by_row(_low_first(score, calculator.scores[score])) for name, score in ONE_PASS.items()},
             posterior.at(by_row(posterior.probabilities), by_row(posterior.suggested).astype(np.int64)),
             (seen / self._experiment.epochs).numpy(),
             error(model, *self._tests),
@@ -198,7 +199,7 @@ def measure(experiment: Experiment, data: DataSet) -> dict[str, Any]:
         BOUNDED: paper.plan.cut(runs["bounded_aum"], 99, "all").flagged,
         "plain run, AUM < 0": plain.aums < 0,
         POSTERIOR: plain.posterior.flagged,
-        PRECISE: plain.posterior.flag_at_precision(0.9),
+        PRECISE: Precision(0.9).cut(plain.aums, plain.posterior).flagged,
         IN_FOLDS: _issues(trial.noisy, held_out),
         IN_SAMPLE: _issues(trial.noisy, plain.mean_softmax),
     }
@@ -266,6 +267,11 @@ def ranking(scores: NDArray[np.float64], wrong: NDArray[np.bool_]) -> dict[str, 
     """AUROC and average precision."""
     found = measure_detection(scores, wrong)
     return {"auroc": found.auroc, "average_precision": found.average_precision}
+
+
+def _low_first(score: str, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A score with its suspicious end turned low; one without such an end as it is, to show that it has none."""
+    return values if SCORES_BY_NAME[score].suspicious is None else oriented(score, values)
 
 
 def costs(epochs: int) -> dict[str, float]:

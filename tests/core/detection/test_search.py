@@ -6,7 +6,17 @@ import numpy as np
 import pytest
 
 import aum_core
-from aum_core import Findings, ThresholdPlan, Totals, find_mislabeled, flip_uniform
+from aum_core import (
+    Budget,
+    Findings,
+    Precision,
+    ThresholdPlan,
+    Totals,
+    find_by_posterior,
+    find_mislabeled,
+    flip_pairs,
+    flip_uniform,
+)
 
 NUM_CLASSES = 4
 NUMPY = SimpleNamespace(array=np.array)
@@ -235,6 +245,11 @@ def never(targets, num_classes, calculator):
         ({"sample_ids": ["a"]}, "sample_ids: 1 names for 20 rows"),
         ({"sample_ids": ["a"] * 20}, "sample_ids: 'a' stands for rows 0 and 1"),
         ({"class_names": ["a"]}, "class_names: 1 names for 2 classes"),
+        ({"score": "auc"}, "scores: 'auc', want some of"),
+        (
+            {"score": "variability"},
+            "score: 'variability', but neither .* want one that ranks labels: 'aum'",
+        ),
     ],
 )
 def test_wrong_arguments_show_before_anything_is_trained(tmp_path, changes, words):
@@ -298,3 +313,104 @@ def test_non_finite_margins_are_told_in_run_json(tmp_path):
 def test_version_is_told(tmp_path):
     findings = find_mislabeled(scripted(lambda *_: 1.0), [0, 1] * 10, 2, save_dir=tmp_path)
     assert findings.run["aum_version"] == aum_core.__version__
+
+
+def epochs_of(truth, framework=None, epochs=4):
+    array = np.array if framework is None else framework.array
+
+    def train(targets, num_classes, calculator):
+        logits = (4.0 * np.eye(num_classes)[truth]).astype(np.float32)
+        for epoch in range(epochs):
+            for rows in np.array_split(np.random.default_rng(epoch).permutation(len(truth)), 5):
+                calculator.accumulate(array(logits[rows]), array(targets[rows]), array(rows))
+
+    return train
+
+
+def test_one_run_finds_confusions_and_leaves_its_files(framework, tmp_path):
+    truth = np.arange(200) % 4
+    given, wrong = flip_pairs(truth, 4, 0.1, seed=0)
+    find = framework.find_by_posterior
+    findings = find(epochs_of(truth, framework), given, 4, save_dir=tmp_path, class_names=["a", "b", "c", "d"])
+    np.testing.assert_array_equal(findings.flagged, wrong)
+    np.testing.assert_array_equal(findings.suggested, truth)
+    assert sorted(each.name for each in tmp_path.iterdir()) == [
+        "aum_values.csv",
+        "flagged.csv",
+        "noise_posterior.csv",
+        "run.json",
+        "totals.npz",
+        "transition.csv",
+    ]
+    told = json.loads((tmp_path / "run.json").read_text())
+    assert told["cut"]["rule"] == "noise posterior above one half"
+    assert told["noise_posterior"]["expected_wrong"] == pytest.approx(wrong.sum())
+    first = (tmp_path / "flagged.csv").read_text().splitlines()
+    row = findings.most_suspicious(1)[0]
+    assert first[0] == "sample_id,given_label,suggested_label,aum,probability_wrong"
+    assert first[1].startswith(f"{row},{'abcd'[given[row]]},{'abcd'[truth[row]]},-4.0,")
+    assert (tmp_path / "transition.csv").read_text().splitlines()[0] == "true_label,a,b,c,d"
+
+
+def test_a_sample_that_is_never_measured_is_undecided_and_keeps_its_label(tmp_path):
+    truth = np.arange(40) % 2
+
+    def train(targets, num_classes, calculator):
+        calculator.accumulate(4.0 * np.eye(2)[truth[1:]], targets[1:], np.arange(1, 40))
+
+    findings = find_by_posterior(train, truth, 2, save_dir=tmp_path, sample_ids=[f"s{i}" for i in range(40)])
+    assert np.flatnonzero(findings.cut.undecided).tolist() == [0]
+    assert findings.suggested[0] == 0
+    assert not findings.flagged[0]
+    assert (tmp_path / "noise_posterior.csv").read_text().splitlines()[-1] == "s0,0,0,,0"
+
+
+def test_a_run_by_posterior_that_measures_nothing_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match="the run measured nothing"):
+        find_by_posterior(lambda *_: None, [0, 1], 2, save_dir=tmp_path)
+
+
+@pytest.mark.parametrize("wrong", [0.9, Precision, "budget"])
+def test_what_is_no_cutoff_is_told_before_anything_is_trained(tmp_path, wrong):
+    with pytest.raises(TypeError, match=r"cutoff: .*, want LikelyWrong"):
+        find_by_posterior(lambda *_: pytest.fail("trained"), [0, 1], 2, save_dir=tmp_path, cutoff=wrong)
+
+
+def test_logits_of_another_number_of_classes_than_was_told_are_an_error(tmp_path):
+    truth = np.arange(40) % 2
+
+    def train(targets, num_classes, calculator):
+        calculator.accumulate(4.0 * np.eye(3)[truth], targets, np.arange(40))
+
+    with pytest.raises(ValueError, match="train: logits of 3 classes, want num_classes=2"):
+        find_by_posterior(train, truth, 2, save_dir=tmp_path)
+
+
+def test_the_files_of_another_cut_agree_on_what_is_flagged(tmp_path):
+    truth = np.arange(200) % 4
+    given, _ = flip_pairs(truth, 4, 0.1, seed=0)
+    findings = find_by_posterior(epochs_of(truth), given, 4, save_dir=tmp_path, cutoff=Budget(50))
+    table = np.genfromtxt(tmp_path / "noise_posterior.csv", delimiter=",", names=True)
+    np.testing.assert_array_equal(np.sort(table["sample_id"][table["flagged"] == 1]), np.flatnonzero(findings.flagged))
+    assert (tmp_path / "flagged.csv").read_text().count("\n") == 51
+
+
+def test_threshold_samples_cut_any_score(framework, tmp_path):
+    truth = np.arange(300) % 4
+    given, wrong = flip_pairs(truth, 4, 0.1, seed=0)
+
+    def train(targets, num_classes, calculator):
+        noise = np.random.default_rng(0).normal(0, 0.3, (4, 300, num_classes))
+        logits = (4.0 * np.eye(num_classes)[truth] + noise).astype(np.float32)
+        for epoch in range(4):
+            calculator.accumulate(
+                framework.array(logits[epoch]), framework.array(targets), framework.array(np.arange(300))
+            )
+
+    for score in ("bounded_aum", "el2n", "confidence"):
+        findings = framework.find_mislabeled(train, given, 4, save_dir=tmp_path, score=score, seed=1)
+        assert findings.flagged[wrong].all(), score
+        assert findings.flagged[~wrong].mean() < 0.1, score
+        assert json.loads((tmp_path / "run.json").read_text())["score"] == score
+    with pytest.raises(ValueError, match="'auc', want some of"):
+        framework.find_mislabeled(train, given, 4, save_dir=tmp_path, score="auc")
