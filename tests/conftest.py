@@ -127,6 +127,16 @@ def framework(request: pytest.FixtureRequest) -> Framework:
     return _FRAMEWORKS[request.param]()
 
 
+_ADAPTERS = {"aum.torch": "torch", "aum.jax": "jax", "aum.tf": "tensorflow", "aum.keras": "keras"}
+
+
+@pytest.fixture(params=list(_ADAPTERS))
+def adapter(request: pytest.FixtureRequest) -> ModuleType:
+    """Each adapter whose searches take a training function."""
+    require(_ADAPTERS[request.param])
+    return importlib.import_module(request.param)
+
+
 @pytest.fixture
 def pandas() -> ModuleType:
     """For what a pandas user would compare with: it comes with the torch environment."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial, wraps
+from inspect import getdoc
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec
 
@@ -231,7 +232,7 @@ def find_by_posterior(
 
 
 def with_calculator(
-    find: Callable[_Arguments, Findings], calculator: Callable[..., AUMCalculator], module: str
+    find: Callable[_Arguments, Findings], calculator: Callable[..., AUMCalculator], module: str, *, notes: str = ""
 ) -> Callable[_Arguments, Findings]:
     """Make the search of an adapter: `find` with calculators that know its framework.
 
@@ -243,6 +244,8 @@ def with_calculator(
         The adapter's `AUMCalculator`.
     module : str
         The adapter's name, where users import the search from.
+    notes : str, optional
+        What else the docstring is to say of this framework.
 
     Returns
     -------
@@ -251,8 +254,8 @@ def with_calculator(
 
     Examples
     --------
-    >>> find = with_calculator(find_mislabeled, AUMCalculator, "aum.mine")
-    >>> find.__module__, find.__name__, find.__doc__ == find_mislabeled.__doc__
+    >>> find = with_calculator(find_mislabeled, AUMCalculator, "aum.mine", notes="Of mine.")
+    >>> find.__module__, find.__name__, "Of mine." in find.__doc__
     ('aum.mine', 'find_mislabeled', True)
     """
 
@@ -262,6 +265,8 @@ def with_calculator(
         return find(*args, **options)
 
     search.__module__ = module
+    if notes and (documented := getdoc(find)):
+        search.__doc__ = documented.replace("\nReferences\n", f"\nNotes\n-----\n{notes}\n\nReferences\n")
     return search
 
 

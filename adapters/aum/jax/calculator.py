@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -10,6 +9,7 @@ import jax
 import aum_core
 from aum._ranking import write_ranking
 from aum.jax.backend import JaxBackend
+from aum_core.detection import with_calculator
 
 if TYPE_CHECKING:
     import os
@@ -51,11 +51,10 @@ class AUMCalculator(aum_core.AUMCalculator):
         super().accumulate_measured(jax.device_get(margins), sample_ids, logits=logits)  # columns in one transfer
 
 
-find_by_posterior = partial(aum_core.find_by_posterior, calculator=AUMCalculator)
-"""`aum_core.find_by_posterior` with calculators of this framework."""
-
-find_mislabeled = partial(aum_core.find_mislabeled, calculator=AUMCalculator)
-"""`aum_core.find_mislabeled` with calculators that take JAX arrays.
-
-A compiled training function ends with ``calculator.add_totals(to_totals(state))``.
-"""
+find_by_posterior = with_calculator(aum_core.find_by_posterior, AUMCalculator, "aum.jax")
+find_mislabeled = with_calculator(
+    aum_core.find_mislabeled,
+    AUMCalculator,
+    "aum.jax",
+    notes="A compiled training function ends with ``calculator.add_totals(to_totals(state))``.",
+)

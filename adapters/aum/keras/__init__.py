@@ -14,10 +14,9 @@ one variable on the device, and come home once an epoch. Loss, weights and valid
 
 from __future__ import annotations
 
-from functools import partial
-
 import aum_core
 from aum_core import AUMCalculator, Findings, ThresholdPlan, Totals
+from aum_core.detection import with_calculator
 
 try:
     import keras  # noqa: F401 # for the message where it is absent
@@ -40,8 +39,7 @@ __all__ = [
     "with_ids",
 ]
 
-find_mislabeled = partial(aum_core.find_mislabeled, calculator=AUMCalculator)
-"""`aum_core.find_mislabeled`: build the callback from the calculator that `train` is given."""
+_NOTES = "`train` builds its `AUMCallback` from the calculator that it is given, and puts it into ``fit``."
 
-find_by_posterior = partial(aum_core.find_by_posterior, calculator=AUMCalculator)
-"""`aum_core.find_by_posterior`: build the callback from the calculator that `train` is given."""
+find_mislabeled = with_calculator(aum_core.find_mislabeled, AUMCalculator, "aum.keras", notes=_NOTES)
+find_by_posterior = with_calculator(aum_core.find_by_posterior, AUMCalculator, "aum.keras", notes=_NOTES)

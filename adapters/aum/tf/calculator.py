@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from aum._ranking import write_ranking
 from aum.tf.batch import measured, widened_tensor
 from aum.tf.replicas import require_eager
 from aum_core import AUMRecord, Margins, compute_margins
+from aum_core.detection import with_calculator
 from aum_core.margins import MARGIN_FIELDS, TargetError, check_logits, check_targets, widened
 
 if TYPE_CHECKING:
@@ -106,14 +106,13 @@ class AUMCalculator(aum_core.AUMCalculator):
         super().accumulate(logits, targets, sample_ids)
 
 
-find_by_posterior = partial(aum_core.find_by_posterior, calculator=AUMCalculator)
-"""`aum_core.find_by_posterior` with calculators of this framework."""
-
-find_mislabeled = partial(aum_core.find_mislabeled, calculator=AUMCalculator)
-"""`aum_core.find_mislabeled` with calculators that take eager tensors.
-
-A training function that measures with an `AUMState` ends with ``calculator.add_totals(state.to_totals())``.
-"""
+find_by_posterior = with_calculator(aum_core.find_by_posterior, AUMCalculator, "aum.tf")
+find_mislabeled = with_calculator(
+    aum_core.find_mislabeled,
+    AUMCalculator,
+    "aum.tf",
+    notes="A training that measures with an `AUMState` ends with ``calculator.add_totals(state.to_totals())``.",
+)
 
 
 def _is_on_host(tensor: tf.Tensor) -> bool:

@@ -6,7 +6,6 @@ arithmetic in torch operators. Tensors of another device are reduced there, and 
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ import numpy as np
 
 import aum_core
 from aum_core import AUMRecord, Findings, Margins, ThresholdPlan, Totals, compute_margins
+from aum_core.detection import with_calculator
 from aum_core.margins import TargetError, check_logits, check_targets, rows_per_block, widened
 
 try:
@@ -208,11 +208,8 @@ class DatasetWithIndex(aum_core.DatasetWithIndex, Dataset[Any]):
     """
 
 
-find_by_posterior = partial(aum_core.find_by_posterior, calculator=AUMCalculator)
-"""`aum_core.find_by_posterior` with calculators of this framework."""
-
-find_mislabeled = partial(aum_core.find_mislabeled, calculator=AUMCalculator)
-"""`aum_core.find_mislabeled` with calculators that take tensors."""
+find_by_posterior = with_calculator(aum_core.find_by_posterior, AUMCalculator, "aum.torch")
+find_mislabeled = with_calculator(aum_core.find_mislabeled, AUMCalculator, "aum.torch")
 
 
 def _outside_the_graph(function: Any) -> Any:
