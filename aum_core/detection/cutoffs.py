@@ -34,6 +34,12 @@ class Cut:
         The rule in words, under "rule", and its numbers.
     cutoffs : ndarray of shape (runs,), float64, optional
         Only of `ThresholdPlan.cut`: the AUM below which a regular sample of each run is flagged.
+
+    Examples
+    --------
+    >>> cut = ZeroMargin().cut([0.5, -1.0, np.nan])
+    >>> cut.flagged, cut.undecided
+    (array([False,  True, False]), array([False, False,  True]))
     """
 
     flagged: NDArray[np.bool_]
@@ -48,6 +54,10 @@ class Cut:
 
     def describe(self) -> dict[str, Any]:
         """Tell the rule and what it flags, as ``run.json`` has them.
+
+        Returns
+        -------
+        dict of str to JSON values
 
         Examples
         --------
@@ -149,6 +159,14 @@ class LikelyWrong:
     """The labels that are more likely wrong than right, by the noise posterior.
 
     None where its verdict is "undetermined".
+
+    Examples
+    --------
+    >>> from aum_core import NoisePosterior
+    >>> chances = np.array([0.1, 0.9, 0.4, 0.8])
+    >>> posterior = NoisePosterior(chances, np.array([0, 1, 0, 1]), np.eye(2), 2, "class-conditional", 1.0, 0.0)
+    >>> LikelyWrong().cut(1 - chances, posterior).flagged
+    array([False,  True, False,  True])
     """
 
     def cut(self, aums: ArrayLike, posterior: NoisePosterior | None = None) -> Cut:  # noqa: ARG002 # other rules need it

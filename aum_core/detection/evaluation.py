@@ -31,6 +31,12 @@ class Detection:
         Share of the wrong labels that are among the `budget` lowest AUMs; expected, where AUMs tie at the edge.
     precision, recall : float or None
         Of the flagged samples. None where nobody said what was flagged; the precision also where nothing was.
+
+    Examples
+    --------
+    >>> found = measure_detection([0.5, -1.0, 2.0], [False, True, False], flagged=[True, True, False])
+    >>> found.precision, found.recall
+    (0.5, 1.0)
     """
 
     wrong: int
@@ -42,7 +48,12 @@ class Detection:
     recall: float | None
 
     def describe(self) -> dict[str, Any]:
-        """Give the figures by name, as ``run.json`` has them."""
+        """Tell the figures by name, as ``run.json`` has them.
+
+        Returns
+        -------
+        dict of str to int, float or None
+        """
         return asdict(self)
 
 
@@ -65,6 +76,7 @@ def measure_detection(
     Returns
     -------
     Detection
+        The AUROC with ties counting half, and the average precision without interpolation, as scikit-learn has them.
 
     Raises
     ------

@@ -56,7 +56,20 @@ class Findings:
     run : dict
         What ``run.json`` holds.
     plan : ThresholdPlan, optional
+        Only of `find_mislabeled`.
     posterior : NoisePosterior, optional
+        Only of `find_by_posterior`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from aum_core import Budget, find_by_posterior
+    >>> def train(targets, num_classes, calculator):
+    ...     logits = [[4.0, 0.0], [0.0, 4.0], [4.0, 0.0], [3.0, 0.0]]  # of a network that holds the last for a 0
+    ...     calculator.accumulate(logits, targets, [0, 1, 2, 3])
+    >>> findings = find_by_posterior(train, [0, 1, 0, 1], 2, save_dir=tempfile.mkdtemp(), cutoff=Budget(1))
+    >>> findings.most_suspicious(1), findings.keep
+    (array([3]), array([ True,  True,  True, False]))
     """
 
     sample_ids: NDArray[Any]
@@ -80,7 +93,17 @@ class Findings:
         return self.cut.keep
 
     def most_suspicious(self, count: int | None = None) -> NDArray[np.intp]:
-        """Rows by suspicion: flagged ones first, then by score, lowest first; all of them where `count` is None."""
+        """Give rows by suspicion: flagged ones first, then by score, the lowest first.
+
+        Parameters
+        ----------
+        count : int, optional
+            How many; all of them by default.
+
+        Returns
+        -------
+        ndarray of shape (count,) or (N,), int
+        """
         return np.lexsort((self.scores, ~self.flagged))[:count]
 
 

@@ -30,6 +30,16 @@ class RunnerUpCounts:
     ----------
     num_samples, num_classes : int
         N of the data set, C of the logits.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from aum_core import AUMCalculator
+    >>> counts, calculator = RunnerUpCounts(num_samples=9, num_classes=3), AUMCalculator(tempfile.mkdtemp())
+    >>> calculator.observe(counts)
+    >>> calculator.accumulate([[0.0, 5.0, 1.0], [4.0, 0.0, 0.0]], targets=[0, 0], sample_ids=[7, 8])
+    >>> counts.tally()
+    (array([7]), array([1]), array([1]))
     """
 
     needs_other_logit, needs_logits = True, False
@@ -64,7 +74,13 @@ class RunnerUpCounts:
         self._pending, self._num_pending = [], 0
 
     def tally(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """Rows, classes and counts of all pairs that occurred, each (P,), sorted by row and class."""
+        """Give what was counted.
+
+        Returns
+        -------
+        rows, classes, counts : ndarray of shape (P,), int64
+            Of all pairs that occurred, sorted by row and class.
+        """
         self._settle()
         return self._pairs // self._num_classes, self._pairs % self._num_classes, self._counts
 

@@ -56,6 +56,12 @@ class ThresholdRun:
         Rows of the threshold samples, ascending.
     num_classes : int
         C + 1: what the classifier needs outputs for.
+
+    Examples
+    --------
+    >>> run = ThresholdPlan.draw([0, 1, 0, 1, 0, 1], num_classes=2, runs=1).runs[0]
+    >>> int((run.targets == 2).sum()), int(run.regular.sum())
+    (2, 4)
     """
 
     index: int
@@ -247,6 +253,10 @@ class ThresholdPlan:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save to an ``.npz`` file, without pickle, whole or not at all.
 
+        Parameters
+        ----------
+        path : str or path
+
         Examples
         --------
         >>> import tempfile
@@ -262,6 +272,10 @@ class ThresholdPlan:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> ThresholdPlan:
         """Load what `save` saved; see there.
+
+        Parameters
+        ----------
+        path : str or path
 
         Returns
         -------

@@ -77,6 +77,16 @@ def flip_pairs(
     noisy, flipped
         As of `flip_uniform`.
 
+    Raises
+    ------
+    TypeError, ValueError
+        Where an argument does not fit.
+
+    References
+    ----------
+    Pair flipping of Han et al. 2018, "Co-teaching: Robust Training of Deep Neural Networks with Extremely Noisy
+    Labels", arXiv 1804.06872.
+
     Examples
     --------
     >>> flip_pairs([0, 1, 2, 2], num_classes=3, noise_rate=1.0)[0]
@@ -111,6 +121,15 @@ def flip_by_matrix(targets: Any, transition: Any, seed: int = 0) -> tuple[NDArra
     -------
     noisy, flipped
         As of `flip_uniform`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Where an argument does not fit.
+
+    References
+    ----------
+    Patrini et al. 2017, "Making Deep Neural Networks Robust to Label Noise", arXiv 1609.03683.
 
     Examples
     --------

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["MeanProbabilities", "confident_joint", "count_prunable", "expected_wrong"]
 
 _FLOATS_PER_BLOCK = 2**20
-_TOO_FEW_TO_PRUNE = 5
+_TOO_FEW_TO_PRUNE = 5  # labels of a class: of so few none is pruned; chosen by hand
 
 
 class MeanProbabilities:

@@ -52,7 +52,7 @@ _MIN_POWER = 0.3  # of symmetric errors, the share that must show by the second 
 _MIN_CONFIDENCE_RATIO = 0.75  # near 1 where labels were flipped, lower where samples are ambiguous
 _HIGHEST_RATE = 0.8  # a guard: with more symmetric errors a label says hardly anything of its class
 _LOWEST_CORRECTION, _LARGEST_CORRECTION = -2.0, 4.0  # in logits: where the search of the correction begins and ends
-_BISECTIONS = 10  # leaves 4 / 2**10 logits, .4 % of a chance
+_BISECTIONS = 10  # leaves less than .006 logits
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +86,18 @@ class NoisePosterior:
         of the given label is lowered for the network having been trained on it.
     statistics : EarlyStatistics, optional
         What the verdict rests on.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from aum_core import AUMCalculator
+    >>> calculator = AUMCalculator(tempfile.mkdtemp(), noise_posterior=True)
+    >>> truth = np.array([0, 1] * 50)
+    >>> given = truth.copy(); given[4] = 1
+    >>> calculator.accumulate(4.0 * np.eye(2)[truth], given, np.arange(100))
+    >>> posterior = calculator.noise_posterior()
+    >>> np.flatnonzero(posterior.flagged), int(posterior.suggested[4])
+    (array([4]), 0)
     """
 
     probabilities: NDArray[np.float64]
@@ -113,15 +125,46 @@ class NoisePosterior:
         return self._recall(self.flagged)
 
     def most_suspicious(self, count: int | None = None) -> NDArray[np.intp]:
-        """Rows by the chance that their label is wrong, highest first; all of them where `count` is None."""
+        """Give rows by the chance that their label is wrong, the highest first.
+
+        Parameters
+        ----------
+        count : int, optional
+            How many; all of them by default.
+
+        Returns
+        -------
+        ndarray of shape (count,) or (N,), int
+            Rows that were not measured come last.
+        """
         return np.argsort(np.where(np.isnan(self.probabilities), np.inf, -self.probabilities), kind="stable")[:count]
 
     def at(self, probabilities: NDArray[np.float64], suggested: NDArray[np.int64]) -> NoisePosterior:
-        """The same estimate with its rows in another order."""
+        """Give the same estimate with its rows in another order.
+
+        Parameters
+        ----------
+        probabilities : ndarray of shape (M,), float64
+        suggested : ndarray of shape (M,), int64
+
+        Returns
+        -------
+        NoisePosterior
+        """
         return replace(self, probabilities=probabilities, suggested=suggested)
 
     def describe(self, flagged: NDArray[np.bool_] | None = None) -> dict[str, Any]:
-        """Tell the figures as ``run.json`` has them, for what is flagged or what another cut flags."""
+        """Tell the figures, as ``run.json`` has them.
+
+        Parameters
+        ----------
+        flagged : ndarray of shape (N,), bool, optional
+            What a cut flags, which precision and recall are predicted for; `flagged` by default.
+
+        Returns
+        -------
+        dict of str to JSON values
+        """
         chosen = self.flagged if flagged is None else flagged
         measured = int(np.count_nonzero(~np.isnan(self.probabilities)))
         return {

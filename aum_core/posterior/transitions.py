@@ -30,9 +30,8 @@ __all__ = [
 ]
 
 _SMALLEST = 1e-12
-_REFINEMENTS = 3
-_UNMIXING_STEPS = 10
-_SECTIONS, _LOG_RANGE = 25, 2.0
+_REFINEMENTS, _UNMIXING_STEPS = 3, 10  # chosen by hand, as told in `aum_core.posterior.estimate`
+_SECTIONS, _LOG_RANGE = 25, 2.0  # an inverse temperature from 1/7 to 7, to five digits
 _GOLDEN = (5**0.5 - 1) / 2
 
 
