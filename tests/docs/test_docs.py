@@ -126,6 +126,29 @@ def test_contributing_names_paths():
     assert len(PATHS.findall((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))) > 15
 
 
+def imported_by(room):
+    """What a module or a folder of the engine imports of it."""
+    folder = ROOT / "aum_core" / room
+    sources = sorted(folder.glob("*.py")) or [folder.with_suffix(".py")]
+    return {name for path in sources for name in re.findall(r"\n *from aum_core\.(\w+)", path.read_text())} - {room}
+
+
+def test_arrows_of_contributing_are_those_of_the_engine():
+    """Each arrow is an import, and each import goes along arrows, or to what stands alone."""
+    block = re.search(r"```text\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.DOTALL)[1]
+    drawn = {room: others.split(", ") for room, others in (re.split(r" +-> ", line) for line in block.splitlines())}
+    assert len(drawn) > 8
+
+    def reached(room):
+        return {each for other in drawn.get(room, []) for each in (other, *reached(other))}
+
+    for room, others in drawn.items():
+        assert set(others) <= imported_by(room), room
+        assert imported_by(room) - reached(room) <= {"_version", "ids", "margins", "growable", "softmax", "dataset"}, (
+            room
+        )
+
+
 INSTALLS = [command for command in commands() if "venv" in command and "tox" not in command]
 FINDS = [command for command in commands() if command.startswith("aum find")]
 WITH_TOX = [command for command in commands() if "tox" in command]
