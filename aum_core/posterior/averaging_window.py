@@ -20,6 +20,7 @@ from aum_core.posterior.early_statistics import Disagreement, EarlyStatistics, S
 from aum_core.posterior.estimate import estimate
 from aum_core.posterior.tables import write_posterior
 from aum_core.scores.needs import Needs
+from aum_core.scores.running_epoch import add_by_row
 
 if TYPE_CHECKING:
     import os
@@ -32,14 +33,13 @@ if TYPE_CHECKING:
     from aum_core.scores.scores import Scores
     from aum_core.totals import Totals
 
-__all__ = ["AveragingWindow", "KeepPosterior", "add_by_row", "make_window"]
+__all__ = ["AveragingWindow", "KeepPosterior", "make_window"]
 
 KeepPosterior = bool | Literal["on_disk"]
 """Whether to keep what the noise posterior needs, and where."""
 
 _SYMMETRIC_EPOCHS, _FIRST_EPOCHS = 2, 3
 _ARRAYS = ("inside", "counts", "second")
-_NARROW = 24
 _OPEN_EARLY, _OPEN, _CLOSED = Needs(softmax=True, logits=True), Needs(logits=True), Needs()
 
 
@@ -249,19 +249,3 @@ def make_window(keep: KeepPosterior, save_dir: str | os.PathLike[str]) -> Averag
         Path(save_dir).mkdir(parents=True, exist_ok=True)
         return AveragingWindow(on_disk(save_dir))
     return AveragingWindow() if keep else None
-
-
-def add_by_row(sums: NDArray[Any], rows: NDArray[np.int64], values: NDArray[Any]) -> None:
-    """Add values (B, C) to the rows of sums (N, C); a row that is there several times gets all of them.
-
-    What is too large for the sums becomes an infinity, which `MeanProbabilities` does not take for a measurement.
-    """
-    num_classes = sums.shape[1]
-    with np.errstate(over="ignore", invalid="ignore"):
-        if num_classes < _NARROW:  # numpy.add.at is fast along one axis only
-            places = (rows[:, None] * num_classes + np.arange(num_classes)).reshape(-1)
-            np.add.at(sums.reshape(-1), places, values.astype(sums.dtype, copy=False).reshape(-1))
-        elif len(set(rows.tolist())) == len(rows):
-            sums[rows] += values
-        else:
-            np.add.at(sums, rows, values)

@@ -94,6 +94,10 @@ class EpochSums:
     def measured(self) -> tuple[NDArray[np.intp], EpochSums]:
         """The rows (M,) that were measured, and their part of the sums."""
         rows = np.flatnonzero(self.counts)
+        return rows, self if len(rows) == len(self.counts) else self.at(rows)
+
+    def at(self, rows: NDArray[np.integer[Any]]) -> EpochSums:
+        """Give the sums of some rows (M,), in this order."""
         sums = {name: column[rows] for name, column in self.sums.items()}
         softmax, logits = (None if each is None else each[rows] for each in (self.softmax, self.logits))
-        return rows, EpochSums(self.counts[rows], sums, self.labels[rows], softmax, logits, self.left_out)
+        return EpochSums(self.counts[rows], sums, self.labels[rows], softmax, logits, self.left_out)

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-__all__ = ["RunningEpoch"]
+__all__ = ["RunningEpoch", "add_by_row"]
+
+_NARROW = 24
 
 
 class RunningEpoch:
@@ -43,6 +45,11 @@ class RunningEpoch:
         return self._counts.values
 
     @property
+    def sums(self) -> dict[str, NDArray[np.float64]]:
+        """The columns of the measurements of this epoch, added up, (N,) each."""
+        return {name: array.values for name, array in self._sums.items()}
+
+    @property
     def arrays(self) -> list[GrowableArray]:
         """The counts and all sums, in a fixed order."""
         return [self._counts, *self._sums.values()]
@@ -58,11 +65,13 @@ class RunningEpoch:
         for name, sums in self._sums.items():
             np.add.at(sums.values, rows, columns[name].astype(np.float64, copy=False))
 
-    def put(self, rows: NDArray[np.int64], counts: NDArray[np.int64], sums: Mapping[str, NDArray[np.float64]]) -> None:
-        """Take the sums (M,) of a whole epoch that were added up elsewhere; rows are all different."""
-        self._counts.values[rows] = counts
+    def include(
+        self, rows: NDArray[np.int64], counts: NDArray[np.int64], sums: Mapping[str, NDArray[np.float64]]
+    ) -> None:
+        """Add counts and sums (M,) that were added up elsewhere; rows are all different."""
+        self._counts.values[rows] += counts
         for name, own in self._sums.items():
-            own.values[rows] = sums[name]
+            own.values[rows] += sums[name]
 
     def share_seen(self, rows: NDArray[np.int64]) -> float:
         """Tell which share of some rows (B,) has been measured in this epoch; 0 where there are none."""
@@ -78,3 +87,19 @@ class RunningEpoch:
         """Begin the next epoch."""
         for array in self.arrays:
             array.values[:] = 0
+
+
+def add_by_row(sums: NDArray[Any], rows: NDArray[np.int64], values: NDArray[Any]) -> None:
+    """Add values (B, C) to the rows of sums (N, C); a row that is there several times gets all of them.
+
+    What is too large for the sums becomes an infinity, which the noise posterior does not take for a measurement.
+    """
+    num_classes = sums.shape[1]
+    with np.errstate(over="ignore", invalid="ignore"):
+        if num_classes < _NARROW:  # numpy.add.at is fast along one axis only
+            places = (rows[:, None] * num_classes + np.arange(num_classes)).reshape(-1)
+            np.add.at(sums.reshape(-1), places, values.astype(sums.dtype, copy=False).reshape(-1))
+        elif len(set(rows.tolist())) == len(rows):
+            sums[rows] += values
+        else:
+            np.add.at(sums, rows, values)

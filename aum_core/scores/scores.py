@@ -10,8 +10,8 @@ import numpy as np
 
 from aum_core.files.tables import ranked, write_table
 from aum_core.growable import GrowableArray
-from aum_core.ids import id_list
 from aum_core.scores.kinds import SCORES, check_names
+from aum_core.scores.labels import GivenLabels
 from aum_core.scores.needs import Needs, columns
 from aum_core.scores.running_epoch import RunningEpoch
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from aum_core.batch import Batch
-    from aum_core.ids import SampleId
     from aum_core.scores.epoch_sums import EpochSums
     from aum_core.scores.kinds import Epoch
     from aum_core.totals import Totals
@@ -116,8 +115,7 @@ class Scores(Mapping[str, "NDArray[np.float64]"]):
         self._epoch = RunningEpoch(sorted(needed))
         kept = ["epochs", *(name for kind in self._kinds for name in kind.keeps)]
         self._kept = {name: GrowableArray(np.float64) for name in kept}
-        self._labels = GrowableArray(np.int32)
-        self._num_classes: int | None = None
+        self._labels = GivenLabels()
         self.needs = self._needs_now()
         """What of the next measurements is added up."""
 
@@ -160,39 +158,12 @@ class Scores(Mapping[str, "NDArray[np.float64]"]):
 
     def check(self, batch: Batch) -> None:
         """Make an error of a sample with another label than before, and of another number of classes."""
-        self._check_classes(None if batch.logits is None else batch.logits.shape[1])
-        self.check_labels(batch.ids, batch.rows, batch.margins.target_logit)
-
-    def check_labels(self, ids: Any, rows: NDArray[np.int64], labels: NDArray[np.int64]) -> None:
-        """Make an error of a sample that comes with another label than before, or with two at once.
-
-        Parameters
-        ----------
-        ids : ndarray or list of B sample ids
-        rows : ndarray of shape (B,)
-            -1 for samples that are new.
-        labels : ndarray of shape (B,)
-
-        Raises
-        ------
-        ValueError
-        """
-        if not len(rows):
-            return
-        some_are_new = rows[rows.argmin()] < 0
-        if self.num_rows:
-            before = self._labels.values[rows]  # of new samples that of another one, passed over
-            changed = (before != labels) & (rows >= 0) if some_are_new else before != labels
-            place = int(changed.argmax())
-            if changed[place]:
-                raise _other_label(id_list(ids)[place], labels[place], before[place])
-        if some_are_new:
-            _check_new(id_list(ids), labels)
+        num_classes = None if batch.logits is None else batch.logits.shape[1]
+        self._labels.check(batch.ids, batch.rows, batch.margins.target_logit, num_classes)
 
     def check_epoch(self, ids: Any, rows: NDArray[np.int64], epoch: EpochSums) -> None:
-        """Make an error of a label (M,) or number of classes that is another than before; rows as in `check_labels`."""
-        self._check_classes(epoch.num_classes)
-        self.check_labels(ids, rows, epoch.labels)
+        """Make an error of a label (M,) or number of classes that is another than before; new rows are -1."""
+        self._labels.check(ids, rows, epoch.labels, epoch.num_classes)
 
     def take(self, batch: Batch) -> None:
         """Take a batch of checked measurements."""
@@ -202,9 +173,8 @@ class Scores(Mapping[str, "NDArray[np.float64]"]):
         self.grow(int(rows[rows.argmax()]) + 1)
         if self._epoch.share_seen(rows) >= _SEEN_BEFORE:
             self.end_epoch()
-        if batch.logits is not None:
-            self._num_classes = batch.logits.shape[1]
-        self._labels.values[rows] = batch.margins.target_logit
+        num_classes = None if batch.logits is None else batch.logits.shape[1]
+        self._labels.put(rows, batch.margins.target_logit, num_classes)
         softmax = batch.softmax() if self.needs.uses_softmax else None
         measured = columns(np, self.needs.columns, batch.margins, softmax)
         self._epoch.add(rows, {"margin": batch.margins.margin, **measured})
@@ -223,9 +193,8 @@ class Scores(Mapping[str, "NDArray[np.float64]"]):
         """
         self.grow(int(rows.max(initial=-1)) + 1)
         self.end_epoch()
-        self._num_classes = epoch.num_classes or self._num_classes
-        self._labels.values[rows] = epoch.labels
-        self._epoch.put(rows, epoch.counts, epoch.sums)
+        self._labels.put(rows, epoch.labels, epoch.num_classes)
+        self._epoch.include(rows, epoch.counts, epoch.sums)
         if self.class_sums is not None and self.needs.has_matrices:
             self.class_sums.add(rows, epoch.softmax, epoch.logits)
         self.end_epoch()
@@ -285,13 +254,13 @@ class Scores(Mapping[str, "NDArray[np.float64]"]):
         for array in self._kept.values():
             array.append_zeros(new)
         self._epoch.grow(new)
-        self._labels.append(np.full(new, -1, np.int32))
+        self._labels.grow(num_rows)
         if self.class_sums is not None:
             self.class_sums.grow(num_rows)
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Give the whole state as 1-D arrays by name."""
-        header: dict[str, Any] = {"names": self.names, "num_classes": self._num_classes}
+        header: dict[str, Any] = {"names": self.names, "num_classes": self._labels.num_classes}
         arrays = {"labels": self._labels.values}
         arrays |= {f"column{place}": each.values for place, each in enumerate(self._arrays())}
         if self.class_sums is not None:
@@ -313,9 +282,8 @@ class Scores(Mapping[str, "NDArray[np.float64]"]):
             found, wanted = (header["names"], "class_sums" in header), (list(self.names), self.class_sums is not None)
             if found != wanted:
                 raise ValueError(f"names and noise posterior are {found} and {wanted}, want the same in both")
-            scores._num_classes = header["num_classes"]
             scores.grow(len(arrays["labels"]))
-            scores._labels.fill(arrays["labels"])
+            scores._labels.fill(arrays["labels"], header["num_classes"])
             for place, each in enumerate(scores._arrays()):
                 each.fill(arrays[f"column{place}"])
             if scores.class_sums is not None:
@@ -325,11 +293,12 @@ class Scores(Mapping[str, "NDArray[np.float64]"]):
             raise ValueError(f"scores: their arrays contradict each other or what was asked for ({error})") from error
         return scores
 
-    def _check_classes(self, num_classes: int | None) -> None:
-        if None not in (self._num_classes, num_classes) and self._num_classes != num_classes:
-            raise ValueError(
-                f"logits: {num_classes} classes, and {self._num_classes} before; want the same number in all batches"
-            )
+    def reordered(self, rows: NDArray[np.int64]) -> Scores:
+        """Make scores whose row i is row ``rows[i]`` of these, to the same bits; these stay as they are."""
+        arrays = self.to_arrays()
+        header, num_rows = arrays.pop("header"), self.num_rows
+        by_row = {name: each.reshape(num_rows, each.size // max(1, num_rows)) for name, each in arrays.items()}
+        return self.from_arrays({"header": header, **{name: each[rows].reshape(-1) for name, each in by_row.items()}})
 
     def _needs_now(self) -> Needs:
         of_classes = Needs() if self.class_sums is None else self.class_sums.needs
@@ -343,19 +312,3 @@ class Scores(Mapping[str, "NDArray[np.float64]"]):
 def _agreement(epoch: Epoch) -> float:
     """The share of the labels that the network agreed with."""
     return float(epoch.means["correct"].mean()) if "correct" in epoch.means else float("nan")
-
-
-def _check_new(ids: list[SampleId], labels: NDArray[np.int64]) -> None:
-    """Make an error of a new sample that is in a batch twice, with two labels."""
-    if len(set(ids)) == len(ids):
-        return
-    first: dict[SampleId, int] = {}
-    for sample_id, label in zip(ids, labels.tolist(), strict=True):
-        if first.setdefault(sample_id, label) != label:
-            raise _other_label(sample_id, label, first[sample_id])
-
-
-def _other_label(sample_id: SampleId, label: int, before: int) -> ValueError:
-    return ValueError(
-        f"targets: sample {sample_id!r} has target {label}, and {before} before; scores go with one label"
-    )
