@@ -38,7 +38,7 @@ def run(side: str, folder: Path, count: int) -> None:
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     ) as process:
-        assert process.stdout is not None  # noqa: S101 # for the type checker
+        assert process.stdout is not None  # for the type checker
         for line in process.stdout:
             done = int(line) + 1
             if done % 50 == 0 or done == count:

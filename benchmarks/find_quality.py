@@ -73,9 +73,9 @@ def means(lines: Iterable[Sequence[str]]) -> str:
     for method, data, share, _, _, *figures in lines:
         together.setdefault((method, data, f"{100 * float(share):.0f} %"), []).append([float(each) for each in figures])
     rows = [f"| method | data | flipped | seeds | {' | '.join(FIGURES)} | seconds |", "|---|---|" + "---:|" * 7]
-    for place, figures in together.items():
-        *shares, seconds, _ = np.mean(figures, axis=0)
-        told = [str(len(figures)), *(f"{each:.3f}" for each in shares), f"{seconds:.1f}"]
+    for place, of_seeds in together.items():
+        *shares, seconds, _ = np.mean(of_seeds, axis=0)
+        told = [str(len(of_seeds)), *(f"{each:.3f}" for each in shares), f"{seconds:.1f}"]
         rows.append(f"| {' | '.join([*place, *told])} |")
     return "\n".join(rows)
 

@@ -100,8 +100,8 @@ def live(folder: Path, arguments: list[str], moment: tuple[str, int, float] | No
     told: list[dict[str, Any]] = []
     since = 0.0
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None  # noqa: S101 # for the type checker
-        assert process.stderr is not None  # noqa: S101 # as above
+        assert process.stdout is not None  # for the type checker
+        assert process.stderr is not None  # as above
         for line in process.stdout:
             now = time.monotonic()
             if told:

@@ -67,7 +67,8 @@ def main() -> None:
     }
     lowest = np.where(threshold, np.inf, aums).argsort()[:8]
     figure = plt.figure(figsize=(10, 4), layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=[1.45, 1])
+    parts: Any = figure.subfigures(1, 2, width_ratios=[1.45, 1])
+    left, right = parts
     histogram(left.subplots(), groups, float(np.percentile(aums[threshold], 99)))
     digits(right, lowest, targets)
     figure.savefig(options.out, dpi=DOTS_PER_INCH, metadata={"Software": None})

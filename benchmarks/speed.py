@@ -53,8 +53,8 @@ class Side:
 
     def ask(self, *words: object) -> Any:
         """Send a line and wait for the answer."""
-        assert self._process.stdin is not None  # noqa: S101 # for the type checker
-        assert self._process.stdout is not None  # noqa: S101 # for the type checker
+        assert self._process.stdin is not None  # for the type checker
+        assert self._process.stdout is not None  # for the type checker
         self._process.stdin.write(json.dumps(words) + "\n")
         self._process.stdin.flush()
         answer = self._process.stdout.readline()

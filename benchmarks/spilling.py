@@ -57,7 +57,7 @@ def measure(folder: Path, num_samples: int, num_shards: int, memory: str) -> str
     for number in range(num_shards):
         make_shard(shards / f"{number}.parquet", num_samples, number)
     started = time.perf_counter()
-    words = [sys.executable, EXAMPLE, shards, "--out", folder / "out", "--memory", memory, "--threads", "1"]
+    words = [sys.executable, *map(str, (EXAMPLE, shards, "--out", folder / "out", "--memory", memory, "--threads", 1))]
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL)
     spilled = largest_while(process, folder / "out/spilled")
     seconds = time.perf_counter() - started

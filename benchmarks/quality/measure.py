@@ -184,6 +184,7 @@ def measure(experiment: Experiment, data: DataSet) -> dict[str, Any]:
     trial = Trial(experiment, data)
     plain = trial.plain_run()
     paper, runs = trial.threshold_runs()
+    assert paper.plan is not None  # since threshold samples were drawn
     held_out = trial.out_of_sample()
 
     scores = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 BATCH_SIZE = 64
 LEARNING_RATE, DROP = 0.1, 0.1
-OPTIMIZER = {"momentum": 0.9, "nesterov": True, "weight_decay": 1e-4}
+OPTIMIZER: dict[str, Any] = {"momentum": 0.9, "nesterov": True, "weight_decay": 1e-4}
 CHANNELS = {"cnn": (16, 48, 192), "wide": (32, 96, 256)}
 HIDDEN = 256
 NETS = (*CHANNELS, "mlp")

@@ -55,9 +55,10 @@ class Summary:
     def values(self, case: Case, noise: str, *names: str) -> list[float]:
         """A figure of each seed, where it is defined: of ``"cuts", "plain run, AUM < 0", "f1"``, for instance."""
         found = []
-        for value in self._figures.get((case, noise), []):
+        for figures in self._figures.get((case, noise), []):
+            value: Any = figures
             for name in names:
-                value = value.get(name) if value is not None else None  # noqa: PLW2901 # one level deeper
+                value = value.get(name) if value is not None else None
             if value is not None:
                 found.append(float(value))
         return found

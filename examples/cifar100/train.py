@@ -102,7 +102,8 @@ def digits() -> tuple[IMAGES_AND_LABELS, IMAGES_AND_LABELS]:
 
 def load(dataset: str, folder: Path) -> tuple[IMAGES_AND_LABELS, IMAGES_AND_LABELS]:
     """Training and test images of a data set, each with its label."""
-    splits = {"cifar100": cifar100, "fashion-mnist": fashion_mnist, "digits": lambda _: digits()}[dataset](folder)
+    loaders = {"cifar100": cifar100, "fashion-mnist": fashion_mnist}
+    splits = digits() if dataset == "digits" else loaders[dataset](folder)
     for images, labels in splits:
         if len(images) != len(labels):
             sys.exit(f"--folder: {len(images)} images, but {len(labels)} labels, in {folder}")

@@ -58,7 +58,7 @@ def step(state: TrainState, images: jax.Array, targets: jax.Array, rows: jax.Arr
 
     gradient, (logits, batch_stats) = jax.grad(loss, has_aux=True)(state.params)
     aum = update(state.aum, logits, targets[rows], rows, where=counts)
-    return state.apply_gradients(grads=gradient, batch_stats=batch_stats, aum=aum)
+    return state.apply_gradients(grads=gradient, batch_stats=batch_stats, aum=aum)  # type: ignore[no-any-return, no-untyped-call] # as Flax wrote it
 
 
 def train(
@@ -72,7 +72,7 @@ def train(
     model = Network(num_classes)
     variables = model.init(jax.random.key(options.seed), images[:1])
     sgd = optax.sgd(0.05, momentum=0.9, nesterov=True)
-    state = TrainState.create(
+    state = TrainState.create(  # type: ignore[no-untyped-call] # as Flax wrote it
         apply_fn=model.apply,
         params=variables["params"],
         tx=optax.chain(optax.add_decayed_weights(1e-4), sgd),

@@ -47,6 +47,7 @@ def learn(
         logits = model(images)
         return optax.softmax_cross_entropy_with_integer_labels(logits, targets).mean(where=counts), logits
 
+    logits: jax.Array
     gradient, logits = nnx.grad(loss, has_aux=True)(model)
     optimizer.update(model, gradient)
     return logits
@@ -93,7 +94,7 @@ def train_with_records(model: Any, optimizer: Any, data: Any, epochs: Any, calcu
     waiting: Any = None
     for epoch in epochs:
         for rows, counts in epoch:
-            measured = step_with_records(model, optimizer, *data, rows, counts)
+            measured = step_with_records(model, optimizer, *data, rows, counts)  # type: ignore[call-arg] # its stub takes one argument less
             book(waiting, calculator)
             waiting = measured, rows, counts
     book(waiting, calculator)

@@ -44,6 +44,7 @@ def cut_by_percentile(
 ) -> Verdict:
     """Flag the AUMs below the percentile of the threshold samples' AUMs, linearly interpolated."""
     cut = plan.cut(aums, percentile, combine)
+    assert cut.cutoffs is not None  # since the plan drew threshold samples
     return Verdict(cut.flagged, np.array(aums) < cut.cutoffs[:, None], cut.describe())
 
 
@@ -67,8 +68,8 @@ def cut_by_count(plan: ThresholdPlan, aums: Sequence[NDArray[np.float64]], perce
     )
     below = np.array(aums) < cutoffs[:, None]
     judged = np.array([run.regular for run in plan.runs]) & ~np.isnan(aums)
-    in_any = (below & judged).any(axis=0)
-    flagged = in_any if combine == "any" else in_any & (below | ~judged).all(axis=0)
+    in_any: NDArray[np.bool_] = np.any(below & judged, axis=0)
+    flagged = in_any if combine == "any" else in_any & np.all(below | ~judged, axis=0)
     rule = f"more than {100 - percentile:g} % of the threshold samples' AUMs of the run exceed the AUM"
     del choices["percentile_interpolation"]
     return Verdict(

@@ -202,7 +202,8 @@ def _webvision50(folder: Path) -> Data:
         return _class_folders(folder)
     train = _listed(folder / "info/train_filelist_google.txt", folder)
     test = _listed(folder / "info/val_filelist.txt", folder / "val_images_256")
-    return _photographs(*([(path, label) for path, label in split if label < 50] for split in (train, test)), 50)
+    first = [[(path, label) for path, label in split if label < 50] for split in (train, test)]
+    return _photographs(first[0], first[1], 50)
 
 
 def _clothing100k(folder: Path) -> Data:

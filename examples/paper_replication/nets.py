@@ -62,7 +62,8 @@ def _torchvision_resnet50(num_classes: int, channels: int) -> nn.Module:
         raise ModuleNotFoundError(
             "net: resnet50 needs torchvision: pip install torchvision", name=error.name
         ) from error
-    return resnet50(weights=None, num_classes=num_classes)
+    model: nn.Module = resnet50(weights=None, num_classes=num_classes)
+    return model
 
 
 def _blocks(name: str, depth: int, layers: int, extra: int) -> int:
@@ -117,7 +118,8 @@ class _PreActivated(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         activated = self.first(images)
-        return self.body(activated) + (images if self.shortcut is None else self.shortcut(activated))
+        added: torch.Tensor = self.body(activated)
+        return added + (images if self.shortcut is None else self.shortcut(activated))
 
 
 class _Dense(nn.Module):

@@ -41,7 +41,7 @@ class Schedule:
         >>> [Schedule(300, 256, (0.5, 0.75)).rate(epoch) for epoch in (149, 150, 225)]
         [0.1, 0.01, 0.001]
         """
-        return self.learning_rate / 10 ** sum(epoch >= int(drop * self.epochs) for drop in self.drops)
+        return self.learning_rate / 10.0 ** sum(epoch >= int(drop * self.epochs) for drop in self.drops)
 
 
 @dataclass(frozen=True, slots=True)

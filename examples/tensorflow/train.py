@@ -113,6 +113,7 @@ def main() -> None:
     found = findings.flagged & flipped
     print(f"{flipped.sum()} of {len(labels)} labels flipped, {findings.flagged.sum()} flagged")
     print(f"precision {found.sum() / max(1, findings.flagged.sum()):.3f}, recall {found.sum() / flipped.sum():.3f}")
+    assert findings.cut.cutoffs is not None  # since threshold samples were drawn
     print("cut-offs of the two runs:", ", ".join(f"{cutoff:.2f}" for cutoff in findings.cut.cutoffs))
     for row in findings.most_suspicious(10):
         print(f"row {row}: labelled {given[row]}, AUM {findings.aums[row]:.2f}")

@@ -105,7 +105,7 @@ def _explicit_mesh(*arrays: Any) -> Any:
 
 def _sharding_on(mesh: Any, array: jax.Array) -> Any:
     sharding = jax.typeof(array).sharding
-    return sharding if sharding.mesh == mesh else NamedSharding(mesh, PartitionSpec())  # type: ignore[no-untyped-call] # JAX's
+    return sharding if sharding.mesh == mesh else NamedSharding(mesh, PartitionSpec())
 
 
 def _add_batch(
@@ -174,7 +174,7 @@ def _of_all_devices(batch: Any, left_out: Any, axis_name: Any) -> Any:
     """
     index, size = jax.lax.axis_index(axis_name), jax.lax.axis_size(axis_name)
     placed = jax.tree.map(lambda each: jnp.zeros((size, *each.shape), each.dtype).at[index].set(each), batch)
-    gathered, left_out = jax.lax.psum((placed, left_out), axis_name)  # type: ignore[no-untyped-call] # JAX's
+    gathered, left_out = jax.lax.psum((placed, left_out), axis_name)
     return jax.tree.map(lambda each: each.reshape(-1, *each.shape[2:]), gathered), left_out
 
 

@@ -214,7 +214,7 @@ find_mislabeled = with_calculator(aum_core.find_mislabeled, AUMCalculator, "aum.
 
 def _outside_the_graph(function: Any) -> Any:
     # torch.compile would trace the engine's NumPy code into torch operators, which round and order differently
-    return torch.compiler.disable(function)  # type: ignore[no-untyped-call] # torch gives it no types
+    return torch.compiler.disable(function)
 
 
 def _measure_half(logits: torch.Tensor, targets: NDArray[Any], other_logit: bool) -> Margins:
