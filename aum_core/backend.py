@@ -20,18 +20,28 @@ class Backend(Protocol):
     name: str
 
     def to_numpy(self, array: Any) -> NDArray[Any]:
-        """Give `array` on the host, without a copy where that can be."""
+        """Give `array`, of shape (B,) or (B, C), on the host, without a copy where that can be."""
         ...
 
     def measure(self, logits: Any, targets: Any, *, other_logit: bool = True) -> Margins:
         """Compute the margins of a batch; the logits stay where they are, (B,) vectors come to the host.
 
-        Where `other_logit` is False, nobody will look at that column.
+        Parameters
+        ----------
+        logits, targets : array of shape (B, C), floats, and array of shape (B,) or (B, 1), ints
+            See `compute_margins`.
+        other_logit : bool, default True
+            False says that nobody will look at `Margins.other_logit`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Where they do not fit: those of `compute_margins`. `TargetError` tells the row of a target that is no class.
         """
         ...
 
     def logits(self, logits: Any) -> NDArray[Any]:
-        """Give the logits (B, C) of a batch whose margins have been measured on the host, half types widened."""
+        """Give `logits` (B, C), whose margins have been measured, on the host, half types widened to float32."""
         ...
 
 
@@ -47,13 +57,13 @@ class NumpyBackend:
     name = "numpy"
 
     def to_numpy(self, array: Any) -> NDArray[Any]:
-        """Give `array` as a NumPy array."""
+        """Give `array` as a NumPy array; see `Backend.to_numpy`."""
         return np.asarray(array)
 
     def measure(self, logits: Any, targets: Any, *, other_logit: bool = True) -> Margins:
-        """Compute the margins of a batch."""
+        """Compute the margins of a batch; see `Backend.measure`."""
         return compute_margins(logits, targets, other_logit=other_logit)
 
     def logits(self, logits: Any) -> NDArray[Any]:
-        """Give the logits of a batch, half types widened."""
+        """Give the logits of a batch; see `Backend.logits`."""
         return widened(logits)

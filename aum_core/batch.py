@@ -25,7 +25,7 @@ class Batch:
     ids : ndarray of shape (B,), int64, or list of int and str
         In the form of `aum_core.ids.as_ids`.
     margins : Margins of shape (B,)
-    logits : ndarray of shape (B, C), optional
+    logits : ndarray of shape (B, C), float32 or float64, optional
         On the host, half types widened; where an observer needs them.
     """
 
@@ -64,9 +64,9 @@ class Observer(Protocol):
         ...
 
     def check(self, batch: Batch) -> None:
-        """Raise what is wrong with a batch. Nothing changes here, in the observer or elsewhere."""
+        """Raise what is wrong with `batch`. Nothing changes here, in the observer or elsewhere."""
         ...
 
     def take(self, batch: Batch) -> None:
-        """Take in a batch that every observer has found right, and that the totals have."""
+        """Take in `batch`, which every observer has found right, and which the totals have."""
         ...

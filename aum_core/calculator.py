@@ -76,6 +76,11 @@ class AUMCalculator(Checkpointed):
         Makes the `RecordLog` of a calculator that is not compressed, given a function that gives the sample ids by
         row. By default records stay in memory; the adapters write them to disk.
 
+    Raises
+    ------
+    TypeError, ValueError
+        Where an option is none of those.
+
     Examples
     --------
     >>> calculator = AUMCalculator("aum_run")
@@ -127,14 +132,26 @@ class AUMCalculator(Checkpointed):
 
     @property
     def records(self) -> RecordLog:
-        """All records in the order they were made; only where `compressed` is False."""
+        """All records in the order they were made.
+
+        Raises
+        ------
+        AttributeError
+            Where `compressed` is True: none are kept.
+        """
         if self._measured.log is None:
             raise AttributeError("records are kept only by AUMCalculator(save_dir, compressed=False)")
         return self._measured.log
 
     @property
     def scores(self) -> Scores:
-        """The other scores that were asked for, by name: (N,) each, aligned to `totals`; see `Scores`."""
+        """The other scores that were asked for, by name: (N,) each, aligned to `totals`; see `Scores`.
+
+        Raises
+        ------
+        AttributeError
+            Where none were asked for.
+        """
         if self._measured.scores is None:
             raise AttributeError('scores are kept only by AUMCalculator(save_dir, scores=["confidence"]), say')
         return self._measured.scores
@@ -177,8 +194,8 @@ class AUMCalculator(Checkpointed):
             Raw outputs of the training forward pass, before any softmax; C >= 2.
         targets : array of shape (B,) or (B, 1), any integer dtype
             The assigned classes, in [0, C).
-        sample_ids : list, array or tensor of shape (B,)
-            Ints or strs. A repeated id counts as that many updates in turn.
+        sample_ids : list, array or tensor of shape (B,), ints or strs
+            A repeated id counts as that many updates in turn.
 
         Returns
         -------
@@ -197,9 +214,9 @@ class AUMCalculator(Checkpointed):
         return self._measured.records(ids, margins, counted, running)
 
     def accumulate(self, logits: Any, targets: Any, sample_ids: Any) -> None:
-        """Measure a batch without making records of it: the same bookkeeping as `update`, many times faster.
+        """Measure a batch without making records of it: the same bookkeeping, many times faster.
 
-        Parameters are those of `update`. Where `compressed` is False the records are logged all the same.
+        For parameters and errors see `update`. Where `compressed` is False the records are logged all the same.
         """
         ids, margins = self._measure(logits, targets, sample_ids, other_logit=self._measured.needs_other_logit)
         batch, _ = self._measured.check(ids, margins, logits, self._backend.logits)
@@ -212,9 +229,8 @@ class AUMCalculator(Checkpointed):
         ----------
         margins : Margins
             Columns of shape (B,) of the backend's framework or NumPy's.
-        sample_ids
-            As in `update`.
-        logits : array of shape (B, C), optional
+        sample_ids : list, array or tensor of shape (B,), ints or strs
+        logits : array of shape (B, C), floats, optional
             What they were measured on; wanted where scores or the noise posterior need them.
 
         Raises

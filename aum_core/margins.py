@@ -62,7 +62,7 @@ class TargetError(ValueError):
 
 @dataclass(slots=True)
 class Margins:
-    """What a batch of logits says about its targets.
+    """What a batch of logits says about its targets; values are in the unit of the logits.
 
     Attributes
     ----------
@@ -91,11 +91,12 @@ class Margins:
         return Margins(*(getattr(self, name)[rows] for name in MARGIN_FIELDS))
 
     def brought_home(self, to_numpy: Callable[[Any], NDArray[Any]]) -> Margins:
-        """Give these margins, measured on another device, as NumPy's, seen to be columns of one length.
+        """Give these margins, measured on another device, as NumPy's, each column brought to the host by `to_numpy`.
 
         Raises
         ------
         TypeError, ValueError
+            Where the columns are not all of shape (B,), or the classes not ints.
         """
         columns = {name: to_numpy(getattr(self, name)) for name in MARGIN_FIELDS}
         shapes = {name: column.shape for name, column in columns.items()}
@@ -109,7 +110,7 @@ class Margins:
 
     @classmethod
     def concatenate(cls, parts: Iterable[Margins]) -> Margins:
-        """Join the margins of consecutive blocks of rows."""
+        """Join `parts`, the margins of consecutive blocks of rows."""
         columns = zip(*([getattr(part, name) for name in MARGIN_FIELDS] for part in parts), strict=True)
         return cls(*(np.concatenate(column) for column in columns))
 

@@ -46,7 +46,7 @@ class AUMRecord:
     target_val, other_val : float
         The logits of these two classes.
     margin : float
-        ``target_val - other_val``.
+        ``target_val - other_val``, in the unit of the logits.
     aum : float
         Mean of the sample's margins up to and including this one.
     """
@@ -91,11 +91,19 @@ class RecordLog(Sequence[AUMRecord]):
 
     @abstractmethod
     def append(self, rows: NDArray[np.int64], columns: Columns) -> None:
-        """Add the records of a batch, which may have none: their rows in the totals, and their other columns."""
+        """Add the records of a batch, B of them or none.
+
+        Parameters
+        ----------
+        rows : ndarray of shape (B,), int64
+            Their samples' rows in the totals.
+        columns : dict of str to ndarray of shape (B,)
+            The other columns, by the names of `RECORD_FIELDS`, in the dtypes of the margins: floats and ints.
+        """
 
     @abstractmethod
     def columns(self, positions: slice = slice(None)) -> Columns:
-        """Columns of the records at `positions`, all of them by default."""
+        """Columns (K,) of the records at `positions`, all of them by default."""
 
     @abstractmethod
     def flush(self) -> None:
@@ -103,15 +111,21 @@ class RecordLog(Sequence[AUMRecord]):
 
     @abstractmethod
     def write_csv(self, path: str | os.PathLike[str]) -> None:
-        """Write all records, by sample id (ints before strs) and then by num_measurements."""
+        """Write all records to `path`, by sample id (ints before strs) and then by num_measurements."""
 
     @abstractmethod
     def to_arrays(self) -> dict[str, NDArray[Any]]:
-        """The state as arrays of numbers, for a file or a framework's checkpoint."""
+        """The state as 1-D arrays of numbers, for a file or a framework's checkpoint."""
 
     @abstractmethod
     def take_arrays(self, arrays: Mapping[str, NDArray[Any]], num_samples: int) -> None:
-        """Become the log that gave these arrays, with rows below `num_samples`; a ValueError changes nothing."""
+        """Become the log whose `to_arrays` gave `arrays`, with rows below `num_samples`.
+
+        Raises
+        ------
+        ValueError
+            Where they contradict each other; the log is as before.
+        """
 
     @overload
     def __getitem__(self, position: int) -> AUMRecord: ...
@@ -139,6 +153,14 @@ class RecordsInMemory(RecordLog):
     ----------
     sample_ids : callable
         Gives the ids (N,) by row.
+
+    Examples
+    --------
+    >>> from aum_core import AUMCalculator
+    >>> calculator = AUMCalculator("aum_run", compressed=False)
+    >>> calculator.accumulate([[2.0, 0.5]], [0], ["cat.png"])
+    >>> calculator.records, calculator.records[0].margin
+    (RecordsInMemory(1 records), 1.5)
     """
 
     def __init__(self, sample_ids: SampleIds) -> None:
@@ -146,12 +168,12 @@ class RecordsInMemory(RecordLog):
         self._columns = {name: GrowableArray(dtypes.partition(" ")[0]) for name, dtypes in _SCHEMA.items()}
 
     def append(self, rows: NDArray[np.int64], columns: Columns) -> None:
-        """Add the records of a batch, which may have none: their rows in the totals, and their other columns."""
+        """Add the records of a batch; see `RecordLog.append`."""
         for name, column in self._columns.items():
             column.append(rows if name == "sample_id" else columns[name])
 
     def columns(self, positions: slice | NDArray[np.intp] = slice(None)) -> Columns:
-        """Columns of the records at `positions`, all of them by default."""
+        """Columns (K,) of the records at `positions`, all of them by default."""
         columns = {name: column.values[positions] for name, column in self._columns.items()}
         return {**columns, "sample_id": self._sample_ids()[columns["sample_id"]]}
 
@@ -159,7 +181,7 @@ class RecordsInMemory(RecordLog):
         """Do nothing: they are kept where the calculator is saved."""
 
     def write_csv(self, path: str | os.PathLike[str]) -> None:
-        """Write all records, by sample id (ints before strs) and then by num_measurements."""
+        """Write all records; see `RecordLog.write_csv`."""
         write_pieces(path, RECORD_FIELDS, map(self.columns, in_parts(self._sorted_positions())))
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
@@ -167,7 +189,7 @@ class RecordsInMemory(RecordLog):
         return {name: column.values for name, column in self._columns.items()}
 
     def take_arrays(self, arrays: Mapping[str, NDArray[Any]], num_samples: int) -> None:
-        """Become the log that gave these arrays, with rows below `num_samples`; a ValueError changes nothing."""
+        """Become the log that gave these arrays; see `RecordLog.take_arrays`."""
         if "parts" in arrays:
             raise ValueError("its records are on disk: want the calculator of a framework, such as aum.torch's")
         check_arrays(arrays, _SCHEMA)

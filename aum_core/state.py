@@ -86,7 +86,7 @@ class Checkpointed:
     _measured: Measurements
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Save the state to an ``.npz`` file, without pickle, whole or not at all.
+        """Save the state to `path`, an ``.npz`` file without pickle, whole or not at all.
 
         Of a log on disk the file names the parts that belong to it; what was still in memory becomes one first.
 

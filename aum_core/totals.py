@@ -103,7 +103,7 @@ class Totals:
 
     @property
     def sums(self) -> NDArray[np.float64]:
-        """Sum of the margins of each sample, (N,), as of now; read-only."""
+        """Sum of the margins of each sample, (N,), in the unit of the logits, as of now; read-only."""
         self._add_pending()
         return read_only(self._sums.values)
 
@@ -115,7 +115,7 @@ class Totals:
 
     @property
     def aums(self) -> NDArray[np.float64]:
-        """Area under the margin of each sample, (N,): sum / count."""
+        """Area under the margin of each sample, (N,): sum / count, in the unit of the logits."""
         aums: NDArray[np.float64] = self.sums / self.counts
         return aums
 
@@ -163,10 +163,14 @@ class Totals:
 
         Parameters
         ----------
-        sample_ids : array_like of shape (B,)
-            Ints or strs.
-        margins : array_like of shape (B,)
+        sample_ids : array_like of shape (B,), ints or strs
+        margins : array_like of shape (B,), floats
             Taken as float64.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Where ids are of another kind, or not as many as margins.
         """
         ids = as_ids(sample_ids)
         values = np.asarray(margins, dtype=np.float64)
@@ -175,12 +179,12 @@ class Totals:
         self.add_later(ids, values)
 
     def insert(self, ids: NDArray[np.int64] | list[SampleId]) -> NDArray[np.int64]:
-        """Rows (B,) of checked ids; ids not seen before get rows of zeros, to be added to at once."""
+        """Rows (B,) of checked `ids`; ids not seen before get rows of zeros, to be added to at once."""
         self._add_pending()
         return self._insert(ids)
 
     def add_later(self, ids: NDArray[np.int64] | list[SampleId], margins: NDArray[Any]) -> None:
-        """Add one margin for each of the checked ids, at the latest when the totals are next looked at."""
+        """Add `margins` (B,), one for each of the checked `ids` (B,), by when the totals are next looked at."""
         start, end = self._num_pending, self._num_pending + len(margins)
         if end > _ROOM or not isinstance(ids, np.ndarray):
             self._add_pending()
@@ -209,7 +213,7 @@ class Totals:
         return rows
 
     def add_at(self, rows: NDArray[np.int64], margins: NDArray[Any]) -> None:
-        """Add one margin for each of the rows (B,), of which some may be there several times."""
+        """Add `margins` (B,), one for each of `rows` (B,), of which some may be there several times."""
         with np.errstate(over="ignore", invalid="ignore"):  # sums of non-finite margins, where they propagate
             np.add.at(self._sums.values, rows, margins.astype(np.float64, copy=False))
         np.add.at(self._counts.values, rows, 1)
@@ -217,7 +221,14 @@ class Totals:
     def add_in_turn(
         self, rows: NDArray[np.int64], margins: NDArray[Any]
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Add margins one after the other; give the count and the AUM of each sample right after its own, each (B,)."""
+        """Add `margins` (B,) to `rows` (B,), one after the other.
+
+        Returns
+        -------
+        counts : ndarray of shape (B,), int64
+        aums : ndarray of shape (B,), float64
+            Of each sample right after its own margin.
+        """
         counts, sums = self.counts[rows], self.sums[rows]
         if len(set(rows.tolist())) == len(rows):
             counts += 1
@@ -231,7 +242,7 @@ class Totals:
         return counts, sums / counts
 
     def latest(self, ids: Ids) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Give the count and the AUM of each of the checked ids (B,); 0 and NaN for those not seen."""
+        """Give the count and the AUM (B,) of each of the checked `ids`; 0 and NaN for those not seen."""
         rows = self.find(ids)
         seen = rows >= 0
         counts, aums = np.zeros(len(rows), np.int64), np.full(len(rows), np.nan)
@@ -240,12 +251,12 @@ class Totals:
         return counts, aums
 
     def set_at(self, rows: NDArray[np.int64], sums: NDArray[np.float64], counts: NDArray[np.int64]) -> None:
-        """Replace the sums and counts of some rows."""
+        """Replace the `sums` and `counts` of `rows`, each (B,)."""
         self._sums.values[rows] = sums
         self._counts.values[rows] = counts
 
     def find(self, ids: NDArray[np.int64] | list[SampleId]) -> NDArray[np.int64]:
-        """Rows (B,) of checked ids, and -1 for those not seen."""
+        """Rows (B,) of checked `ids`, and -1 for those not seen."""
         self._add_pending()
         return self._index.find(ids)
 
@@ -268,7 +279,7 @@ class Totals:
         return totals
 
     def merge(self, other: Totals) -> Totals:
-        """Totals of both, as a new object; samples of `self` first, then those that only `other` has.
+        """Give the totals of both, as a new object; samples that only `other` has come last.
 
         Examples
         --------
@@ -291,13 +302,13 @@ class Totals:
         self.left_out += other.left_out
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
-        """The state as arrays of numbers, for a file or a framework's checkpoint."""
+        """The state as 1-D arrays of numbers, for a file or a framework's checkpoint."""
         tallies = {"sums": self.sums, "counts": self.counts, "left_out": np.array([self.left_out])}
         return {**_ids_to_arrays(self.sample_ids), **tallies}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Totals:
-        """Make the totals that gave these arrays.
+        """Make the totals whose `to_arrays` gave `arrays`.
 
         Raises
         ------
@@ -323,12 +334,12 @@ class Totals:
         return totals
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Save to an ``.npz`` file, without pickle, whole or not at all."""
+        """Save to `path`, an ``.npz`` file without pickle, whole or not at all."""
         save_arrays(path, _KIND, self.to_arrays())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Totals:
-        """Load what `save` saved, to the same bits.
+        """Load what `save` saved to `path`, to the same bits.
 
         Raises
         ------

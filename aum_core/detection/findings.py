@@ -38,7 +38,7 @@ class Findings:
 
     Attributes
     ----------
-    sample_ids : ndarray of shape (N,)
+    sample_ids : ndarray of shape (N,), int64 or object (ints and strs)
         The names of the rows in the files; row numbers where none were given.
     targets : ndarray of shape (N,), int64
         The given labels.

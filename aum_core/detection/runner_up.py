@@ -54,11 +54,17 @@ class RunnerUpCounts:
         self._num_pending = 0
 
     def check(self, batch: Batch) -> None:
-        """Make an error of an id that is no row of the data set."""
+        """Check that each id of `batch` is a row of the data set.
+
+        Raises
+        ------
+        ValueError
+            Where one is not.
+        """
         check_rows(batch.ids, self._num_samples)
 
     def take(self, batch: Batch) -> None:
-        """Count the runners-up of a batch."""
+        """Count the runners-up of `batch`."""
         ids, margins = np.asarray(batch.ids), batch.margins
         self.measurements += len(ids)
         beaten = margins.margin < 0
@@ -78,8 +84,10 @@ class RunnerUpCounts:
 
         Returns
         -------
-        rows, classes, counts : ndarray of shape (P,), int64
-            Of all pairs that occurred, sorted by row and class.
+        rows : ndarray of shape (P,), int64
+        classes : ndarray of shape (P,), int64
+        counts : ndarray of shape (P,), int64
+            Of the P pairs that occurred, sorted by row and class.
         """
         self._settle()
         return self._pairs // self._num_classes, self._pairs % self._num_classes, self._counts

@@ -72,10 +72,13 @@ def find_mislabeled(
     save_dir : str or path
         Gets ``threshold_plan.npz``, ``totals_run0.npz`` and so on as the runs end, then ``aum_values.csv``,
         ``flagged.csv`` and ``run.json``. Those of an earlier job are removed first.
-    runs, size, seed
-        Of `ThresholdPlan.draw`.
-    percentile, combine
-        Of `ThresholdPlan.cut`.
+    runs : int, default 2
+    size : int, optional
+    seed : int, default 0
+        See `ThresholdPlan.draw`.
+    percentile : float, default 99.0
+    combine : {"all", "any", "mean"}, default "all"
+        See `ThresholdPlan.cut`.
     score : str, default "aum"
         What is cut at the percentile and ranks the samples: the AUM, or another of the calculator's ``scores`` of
         which one end is suspicious. "variability" has no such end.

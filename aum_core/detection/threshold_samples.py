@@ -186,7 +186,7 @@ class ThresholdPlan:
 
         Parameters
         ----------
-        aums_per_run : sequence of (N,) array_like, one per run
+        aums_per_run : sequence of array_like of shape (N,), floats, one for each run
             In the order of the data set's rows, *not* of the ranking in ``aum_values.csv``; NaN where a sample was
             not measured.
         percentile : float, default 99.0

@@ -19,7 +19,23 @@ __all__ = ["check_arrays", "load_arrays", "save_arrays"]
 
 
 def save_arrays(path: str | os.PathLike[str], kind: str, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Save 1-D and 2-D number arrays to an uncompressed ``.npz`` without pickle, marked as being a `kind`."""
+    """Save arrays of numbers to an ``.npz`` without pickle and without compression, whole or not at all.
+
+    Parameters
+    ----------
+    path : str or path
+    kind : str
+        The mark that `load_arrays` asks for.
+    arrays : mapping of str to ndarray of shape (K,) or (K, C), ints or floats
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = tempfile.mkdtemp() + "/sums.npz"
+    >>> save_arrays(path, "my sums", {"sums": np.array([1.0, 2.0])})
+    >>> load_arrays(path, "my sums")["sums"]
+    array([1., 2.])
+    """
     with write_whole(path, "wb") as file:
         np.savez(file, allow_pickle=False, kind=np.frombuffer(kind.encode(), np.uint8), **arrays)
 
@@ -37,13 +53,25 @@ def load_arrays(
         The ``.npz`` file.
     kind : str
         The mark that the file must bear.
-    schema : mapping of name to (dtype, ndim)
+    schema : mapping of name to (dtype, ndim), optional
         The arrays that it must hold, exactly; without it, any 1-D arrays of numbers, for `check_arrays` to look at.
+
+    Returns
+    -------
+    dict of str to ndarray of shape (K,) or (K, C), ints or floats
 
     Raises
     ------
     ValueError
         Where the file is truncated, foreign, of another kind, or lies about its contents.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = tempfile.mkdtemp() + "/sums.npz"
+    >>> save_arrays(path, "my sums", {"sums": np.array([1.0, 2.0])})
+    >>> load_arrays(path, "my sums", {"sums": ("float64", 1)})
+    {'sums': array([1., 2.])}
     """
     wanted = None if schema is None else {"kind": ("uint8", 1), **schema}
     with open(path, "rb") as file:
@@ -58,7 +86,14 @@ def load_arrays(
 
 
 def check_arrays(arrays: Mapping[str, NDArray[Any]], schema: Mapping[str, str]) -> None:
-    """Check that `arrays` are those of `schema`, which has a dtype, or several with "or" between, for each name.
+    """Check that arrays have the names and dtypes that somebody wants, before they are believed.
+
+    Parameters
+    ----------
+    arrays : mapping of str to ndarray of shape (K,), ints or floats
+        Such as `load_arrays` gives.
+    schema : mapping of str to str
+        A dtype, or several with "or" between, for each name.
 
     Raises
     ------

@@ -26,7 +26,16 @@ def write_aum_values(path: str | os.PathLike[str], sample_ids: NDArray[Any], aum
     Parameters
     ----------
     path : str or path
-    sample_ids, aums : ndarray of shape (N,)
+    sample_ids : ndarray of shape (N,), ints or strs
+    aums : ndarray of shape (N,), floats
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = tempfile.mkdtemp() + "/aum_values.csv"
+    >>> write_aum_values(path, np.array([7, 3]), np.array([-1.0, 2.5]))
+    >>> read_aum_values(path)
+    (['3', '7'], array([ 2.5, -1. ]))
     """
     write_table(path, {"sample_id": sample_ids, "aum": aums}, ranked(aums))
 
@@ -48,7 +57,25 @@ def write_pieces(
 
 
 def write_table(path: str | os.PathLike[str], columns: dict[str, NDArray[Any]], order: NDArray[np.intp]) -> None:
-    """Write `columns`, each (N,), under their names, in the `order` given."""
+    """Write columns as a CSV file, whole or not at all, as pandas would.
+
+    Parameters
+    ----------
+    path : str or path
+    columns : dict of str to ndarray of shape (N,), ints, floats, bools or strs
+        By the names of the first line; NaN is an empty cell.
+    order : ndarray of shape (M,), ints
+        The rows to write, in this order.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> path = Path(tempfile.mkdtemp(), "table.csv")
+    >>> write_table(path, {"id": np.array([7, 3]), "aum": np.array([0.5, np.nan])}, np.array([1, 0]))
+    >>> path.read_text().split()
+    ['id,aum', '3,', '7,0.5']
+    """
     with write_whole(path) as file:
         lines = _writer(file)
         lines.writerow(columns)
@@ -58,6 +85,11 @@ def write_table(path: str | os.PathLike[str], columns: dict[str, NDArray[Any]], 
 
 def read_aum_values(path: str | os.PathLike[str]) -> tuple[list[str], NDArray[np.float64]]:
     """Read a ranking back: sample ids as the text in the file (which does not tell 7 from "7"), and AUMs.
+
+    Parameters
+    ----------
+    path : str or path
+        An ``aum_values.csv``.
 
     Returns
     -------
@@ -69,6 +101,16 @@ def read_aum_values(path: str | os.PathLike[str]) -> tuple[list[str], NDArray[np
     ------
     ValueError
         Where the file is no ranking.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from aum_core import AUMCalculator
+    >>> calculator = AUMCalculator(tempfile.mkdtemp())
+    >>> calculator.accumulate([[2.0, 0.5], [1.0, 3.0]], [0, 0], ["cat.png", "dog.png"])
+    >>> calculator.finalize()
+    >>> read_aum_values(calculator.save_dir + "/aum_values.csv")
+    (['cat.png', 'dog.png'], array([ 1.5, -2. ]))
     """
     sample_ids, aums = [], []
     with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:

@@ -48,6 +48,11 @@ def write_whole(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[An
     mode : {"w", "wb"}
         Text is UTF-8, with its line ends as they stand.
 
+    Yields
+    ------
+    file
+        Open for writing.
+
     Raises
     ------
     OSError
@@ -151,10 +156,24 @@ def write_whole_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     path : str or path
         Not there yet, or an empty folder.
 
+    Yields
+    ------
+    Path
+        The folder to write to.
+
     Raises
     ------
     OSError
         Where it is there, with something in it.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> target = Path(tempfile.mkdtemp(), "report")
+    >>> with write_whole_folder(target) as folder:
+    ...     _ = (folder / "page.html").write_text("all of it")
+    >>> (target / "page.html").read_text()
+    'all of it'
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -193,6 +212,25 @@ def scratch_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def write_json(path: str | os.PathLike[str], content: Mapping[str, Any]) -> None:
-    """Write `content` as a JSON file that appears whole or not at all."""
+    """Write a JSON file that appears whole or not at all.
+
+    Parameters
+    ----------
+    path : str or path
+    content : mapping of str to JSON values
+
+    Raises
+    ------
+    ValueError
+        Where a number is NaN or infinite: JSON has none.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp(), "run.json")
+    >>> write_json(path, {"samples": 3})
+    >>> json.loads(path.read_text())
+    {'samples': 3}
+    """
     with write_whole(path) as file:
         file.write(json.dumps(content, indent=2, allow_nan=False) + "\n")

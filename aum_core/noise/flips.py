@@ -67,20 +67,9 @@ def flip_pairs(
 
     Parameters
     ----------
-    targets, num_classes, noise_rate, seed
-        As of `flip_uniform`.
     partners : array_like of shape (C,), ints in [0, C), optional
-        The class that each class is taken for, another than itself; ``(c + 1) % C`` by default.
-
-    Returns
-    -------
-    noisy, flipped
-        As of `flip_uniform`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        Where an argument does not fit.
+        The class that each class is taken for, another than itself; ``(c + 1) % C`` by default. For the other
+        parameters and what is returned see `flip_uniform`.
 
     References
     ----------

@@ -88,12 +88,24 @@ class AveragingWindow:
         return _CLOSED if not self.is_open else _OPEN_EARLY if self.is_early else _OPEN
 
     def grow(self, num_rows: int) -> None:
-        """Have rows of zeros for samples that are new."""
+        """Have `num_rows` rows: those of samples that are new are zeros."""
         for array in (self.inside, self.counts, *((self.second,) if self.is_open else ())):
             array.append_zeros(num_rows - len(array))
 
     def add(self, rows: Any, softmax: NDArray[Any] | None, logits: NDArray[Any] | None) -> None:
-        """Add a batch of the epoch in progress, or its sums, (B, C): those of the two that are needed."""
+        """Add a batch of the epoch in progress, or its sums.
+
+        Parameters
+        ----------
+        rows : ndarray of shape (B,), int64
+        softmax, logits : ndarray of shape (B, C), floats, optional
+            Those of the two that are needed.
+
+        Raises
+        ------
+        ValueError
+            Where one that is needed is None.
+        """
         needs = self.needs
         if (needs.logits and logits is None) or (needs.softmax and softmax is None):
             raise ValueError("logits, softmax: None, want what the noise posterior needs: see needs")
@@ -104,7 +116,10 @@ class AveragingWindow:
             add_by_row(self.second.values, rows, softmax)
 
     def end_epoch(self, counts: NDArray[np.int64], agreement: float, labels: NDArray[np.int64]) -> None:
-        """End an epoch with its measurements by row (N,), in which the network agreed with this share of the labels."""
+        """End an epoch in which each row was measured `counts` (N,) times.
+
+        The network gave the given `labels` (N,) the largest logit in a share of `agreement` of the rows.
+        """
         if not self.is_open:
             return
         if self.is_early:
@@ -131,7 +146,7 @@ class AveragingWindow:
                 self._close()
 
     def posterior(self, scores: Scores) -> NoisePosterior:
-        """Estimate the chance that each label is wrong, as if the epoch in progress had just ended.
+        """Estimate the chance that each label is wrong, as if the epoch in progress of `scores` had just ended.
 
         Raises
         ------
@@ -151,7 +166,10 @@ class AveragingWindow:
         )
 
     def describe(self, agreement: float | None) -> dict[str, Any]:
-        """Tell its state, as ``run.json`` has it, as if the epoch in progress, if there is one, had just ended."""
+        """Tell its state, as ``run.json`` has it.
+
+        An epoch in progress, whose `agreement` is not None, counts as if it had just ended.
+        """
         if not self._num_classes:
             return {}
         inside = self._would_take(agreement)
@@ -163,7 +181,10 @@ class AveragingWindow:
         return {"averaging_window": window}
 
     def write(self, folder: Path, totals: Totals, scores: Scores) -> dict[str, Any]:
-        """Write ``noise_posterior.csv`` and ``transition.csv``; what ``run.json`` has of them."""
+        """Write ``noise_posterior.csv`` and ``transition.csv`` to `folder`; what ``run.json`` has of them.
+
+        Sample ids are those of `totals`; labels and the epoch in progress are those of `scores`.
+        """
         posterior = self.posterior(scores)
         write_posterior(folder, totals.sample_ids, scores.labels, posterior)
         return {"noise_posterior": posterior.describe()}
@@ -184,7 +205,7 @@ class AveragingWindow:
         return {f"window_{name}": getattr(self, name).values.reshape(-1) for name in _ARRAYS}
 
     def fill(self, header: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Take what `header` and `to_arrays` gave; the rows are there already."""
+        """Take what `header` and `to_arrays` gave, now `header` and `arrays`; the rows are there already."""
         self.epochs, self.is_open = header["epochs"], header["is_open"]
         self._highest_agreement = header["highest_agreement"]
         self._symmetric = None if header["symmetric"] is None else SymmetricNoise(**header["symmetric"])

@@ -29,7 +29,7 @@ class EpochSums:
         The columns of the measurements, added up: "margin", and those of `Needs.columns`.
     labels : ndarray of shape (N,), int64
         The given labels.
-    softmax, logits : ndarray of shape (N, C), optional
+    softmax, logits : ndarray of shape (N, C), floats, optional
         The softmax and the logits, added up; wanted where `Needs` says so, passed over where it does not.
     left_out : int
         Measurements that were left out.
@@ -43,11 +43,12 @@ class EpochSums:
     left_out: int = 0
 
     def check(self, needs: Needs) -> None:
-        """Make an error of what is missing, does not go together, or cannot be.
+        """Check that what `needs` asks for is there.
 
         Raises
         ------
         ValueError
+            Where something is missing, does not go together, or cannot be.
         """
         self._check_rows()
         shape = self.counts.shape
@@ -97,7 +98,7 @@ class EpochSums:
         return rows, self if len(rows) == len(self.counts) else self.at(rows)
 
     def at(self, rows: NDArray[np.integer[Any]]) -> EpochSums:
-        """Give the sums of some rows (M,), in this order."""
+        """Give the sums of `rows` (M,), in this order."""
         sums = {name: column[rows] for name, column in self.sums.items()}
         softmax, logits = (None if each is None else each[rows] for each in (self.softmax, self.logits))
         return EpochSums(self.counts[rows], sums, self.labels[rows], softmax, logits, self.left_out)

@@ -71,12 +71,12 @@ def columns(xp: Any, names: Iterable[str], margins: Margins, softmax: Any = None
     names : iterable of str
     margins : Margins
         Of the batch, in arrays of that framework; with `Margins.other_logit` where "correct" is asked for.
-    softmax : array of shape (B, C), optional
+    softmax : array of shape (B, C), floats, optional
         Wanted for confidence and error_norm.
 
     Returns
     -------
-    dict of str to array of shape (B,)
+    dict of str to array of shape (B,), floats or bools
 
     Raises
     ------

@@ -95,6 +95,11 @@ class Scores(Mapping[str, "NDArray[np.float64]"]):
     class_sums : ClassSums, optional
         Gets what is added up of all classes, and each epoch as it ends.
 
+    Raises
+    ------
+    TypeError, ValueError
+        Where a name is none of those, or there twice.
+
     Examples
     --------
     >>> from aum_core import Batch, compute_margins
@@ -157,16 +162,25 @@ class Scores(Mapping[str, "NDArray[np.float64]"]):
         return self.needs.uses_softmax or self.needs.logits
 
     def check(self, batch: Batch) -> None:
-        """Make an error of a sample with another label than before, and of another number of classes."""
+        """Check that the labels and the number of classes of `batch` are those of before.
+
+        Raises
+        ------
+        ValueError
+            Where a sample comes with another label than before, or with two at once; where C is another.
+        """
         num_classes = None if batch.logits is None else batch.logits.shape[1]
         self._labels.check(batch.ids, batch.rows, batch.margins.target_logit, num_classes)
 
     def check_epoch(self, ids: Any, rows: NDArray[np.int64], epoch: EpochSums) -> None:
-        """Make an error of a label (M,) or number of classes that is another than before; new rows are -1."""
+        """Check the labels and the number of classes of `epoch`, whose samples are `ids`; for errors see `check`.
+
+        Their `rows` (M,) in the totals are -1 where they are new.
+        """
         self._labels.check(ids, rows, epoch.labels, epoch.num_classes)
 
     def take(self, batch: Batch) -> None:
-        """Take a batch of checked measurements."""
+        """Take the measurements of `batch`, which was checked."""
         rows = batch.rows
         if not len(rows):
             return
@@ -186,7 +200,7 @@ class Scores(Mapping[str, "NDArray[np.float64]"]):
 
         Parameters
         ----------
-        rows : ndarray of shape (M,)
+        rows : ndarray of shape (M,), int64
             All different.
         epoch : EpochSums
             Of these rows, checked; each measured at least once.
@@ -237,7 +251,10 @@ class Scores(Mapping[str, "NDArray[np.float64]"]):
         return described if self.class_sums is None else described | self.class_sums.describe(self.in_progress()[1])
 
     def write(self, folder: Path, totals: Totals) -> dict[str, Any]:
-        """Write ``scores.csv``, and the files of the noise posterior where it is kept; give what ``run.json`` has."""
+        """Write ``scores.csv``, and the files of the noise posterior where it is kept, to `folder`.
+
+        Sample ids and AUMs are those of `totals`. Given back is what ``run.json`` has of them.
+        """
         described = self.describe()
         if self.names:
             table = {"sample_id": totals.sample_ids, "aum": totals.aums, **self}
@@ -247,7 +264,7 @@ class Scores(Mapping[str, "NDArray[np.float64]"]):
         return described
 
     def grow(self, num_rows: int) -> None:
-        """Have rows of zeros for samples that are new."""
+        """Have `num_rows` rows: those of samples that are new are zeros."""
         new = num_rows - self.num_rows
         if new <= 0:
             return
@@ -269,7 +286,7 @@ class Scores(Mapping[str, "NDArray[np.float64]"]):
         return {"header": np.frombuffer(json.dumps(header).encode(), np.uint8), **arrays}
 
     def from_arrays(self, arrays: Mapping[str, NDArray[Any]]) -> Scores:
-        """Make scores of this kind of what `to_arrays` gave, to the same bits; these stay as they are.
+        """Make scores of this kind of `arrays`, which `to_arrays` gave, to the same bits; these stay as they are.
 
         Raises
         ------
@@ -294,7 +311,7 @@ class Scores(Mapping[str, "NDArray[np.float64]"]):
         return scores
 
     def reordered(self, rows: NDArray[np.int64]) -> Scores:
-        """Make scores whose row i is row ``rows[i]`` of these, to the same bits; these stay as they are."""
+        """Make scores of `rows` (M,) of these, in this order and to the same bits; these stay as they are."""
         arrays = self.to_arrays()
         header, num_rows = arrays.pop("header"), self.num_rows
         by_row = {name: each.reshape(num_rows, each.size // max(1, num_rows)) for name, each in arrays.items()}
