@@ -8,7 +8,7 @@ by its mean.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -38,42 +38,19 @@ Kept = dict[str, "NDArray[np.float64]"]
 """What scores keep from epoch to epoch, each (N,): ``"epochs"``, in which a sample was measured, and their own."""
 
 
-class Score(Protocol):
-    """A score: what it needs of a measurement, what it keeps of an epoch, and what it makes of that."""
-
-    @property
-    def name(self) -> str:
-        """What users call it."""
-
-    @property
-    def needs(self) -> str:
-        """The column of a measurement: "margin", or one of `aum_core.scores.needs.columns`."""
-
-    @property
-    def keeps(self) -> tuple[str, ...]:
-        """The names of what it keeps, the first of them its own."""
-
-    @property
-    def suspicious(self) -> Suspicious:
-        """Which values mean a suspicious sample: low ones, as with the AUM, high ones, or neither end."""
-
-    def take(self, kept: Kept, epoch: Epoch) -> None:
-        """Take an epoch in; ``kept["epochs"]`` is that of the epochs before."""
-        ...
-
-    def values(self, kept: Kept) -> NDArray[np.float64]:
-        """Give the score (N,); NaN where nothing was measured."""
-        ...
-
-
-def _over_epochs(sums: NDArray[np.float64], epochs: NDArray[np.float64]) -> NDArray[np.float64]:
-    means: NDArray[np.float64] = np.divide(sums, epochs, out=np.full(len(sums), np.nan), where=epochs > 0)
-    return means
-
-
 @dataclass(frozen=True, slots=True)
-class _Mean:
-    """The mean over the epochs."""
+class Score:
+    """A score: the mean over the epochs of what it makes of each, where a subclass does not say otherwise.
+
+    Attributes
+    ----------
+    name : str
+        What users call it.
+    needs : str
+        The column of a measurement: "margin", or one of `aum_core.scores.needs.columns`.
+    suspicious : {"low", "high"} or None
+        Which values mean a suspicious sample: low ones, as with the AUM, high ones, or neither end.
+    """
 
     name: str
     needs: str
@@ -81,22 +58,20 @@ class _Mean:
 
     @property
     def keeps(self) -> tuple[str, ...]:
+        """The names of what it keeps, the first of them its own."""
         return (self.name,)
 
     def take(self, kept: Kept, epoch: Epoch) -> None:
+        """Take an epoch in; ``kept["epochs"]`` is that of the epochs before."""
         kept[self.name][epoch.rows] += epoch.means[self.needs]
 
     def values(self, kept: Kept) -> NDArray[np.float64]:
+        """Give the score (N,); NaN where nothing was measured."""
         return _over_epochs(kept[self.name], kept["epochs"])
 
 
-@dataclass(frozen=True, slots=True)
-class _Spread:
+class _Spread(Score):
     """The standard deviation over the epochs: high of ambiguous samples, low of right and of wrong labels alike."""
-
-    name: str
-    needs: str
-    suspicious: Suspicious = None
 
     @property
     def keeps(self) -> tuple[str, ...]:
@@ -108,16 +83,11 @@ class _Spread:
 
     def values(self, kept: Kept) -> NDArray[np.float64]:
         mean, square = (_over_epochs(kept[name], kept["epochs"]) for name in self.keeps)
-        return np.sqrt(np.maximum(square - mean**2, 0.0))
+        return np.sqrt(np.maximum(square - mean**2, 0.0))  # rounding may take it below zero
 
 
-@dataclass(frozen=True, slots=True)
-class _EarlyMean:
-    """The mean over a sample's first epochs; of shards that are merged, over the first that each had of it."""
-
-    name: str
-    needs: str
-    suspicious: Suspicious = "high"
+class _EarlyMean(Score):
+    """The mean over a sample's first epochs."""
 
     @property
     def keeps(self) -> tuple[str, ...]:
@@ -130,62 +100,55 @@ class _EarlyMean:
         epochs[epoch.rows[early]] += 1
 
     def values(self, kept: Kept) -> NDArray[np.float64]:
-        own, epochs = (kept[name] for name in self.keeps)
-        return _over_epochs(own, epochs)
+        return _over_epochs(*(kept[name] for name in self.keeps))
 
 
-@dataclass(frozen=True, slots=True)
-class _Forgetting:
+class _Forgetting(Score):
     """How often a sample was right in one epoch and wrong in the next; one that never was, in all its epochs."""
 
-    name: str = "forgetting"
-    needs: str = "correct"
-    keeps: tuple[str, ...] = ("forgetting", "right_before", "ever_right")
-    suspicious: Suspicious = "high"
+    @property
+    def keeps(self) -> tuple[str, ...]:
+        return (self.name, "right_before", "ever_right")
 
     def take(self, kept: Kept, epoch: Epoch) -> None:
         rows, right = epoch.rows, epoch.means[self.needs] > 0.5
-        kept["forgetting"][rows] += (kept["right_before"][rows] > 0) & ~right
+        kept[self.name][rows] += (kept["right_before"][rows] > 0) & ~right
         kept["right_before"][rows] = right
         kept["ever_right"][rows[right]] = 1.0
 
     def values(self, kept: Kept) -> NDArray[np.float64]:
-        events = np.where(kept["ever_right"] > 0, kept["forgetting"], kept["epochs"])
+        events = np.where(kept["ever_right"] > 0, kept[self.name], kept["epochs"])
         return np.where(kept["epochs"] > 0, events, np.nan)
 
 
-@dataclass(frozen=True, slots=True)
-class _Bounded:
+class _Bounded(Score):
     """The mean over the epochs of margins that no single epoch can dominate.
 
     Each is divided by half the mean absolute margin of its epoch and goes through tanh. In an epoch in which a whole
     class swings to another the margins are large, and would outweigh all others in the AUM.
     """
 
-    name: str = "bounded_aum"
-    needs: str = "margin"
-    keeps: tuple[str, ...] = ("bounded_aum",)
-    suspicious: Suspicious = "low"
-
     def take(self, kept: Kept, epoch: Epoch) -> None:
         margins = epoch.means[self.needs]
         scale = _SOFT_LIMIT * np.abs(margins).mean()
         kept[self.name][epoch.rows] += np.tanh(margins / scale) if scale > 0 else 0.0
 
-    def values(self, kept: Kept) -> NDArray[np.float64]:
-        return _over_epochs(kept[self.name], kept["epochs"])
+
+def _over_epochs(sums: NDArray[np.float64], epochs: NDArray[np.float64]) -> NDArray[np.float64]:
+    means: NDArray[np.float64] = np.divide(sums, epochs, out=np.full(len(sums), np.nan), where=epochs > 0)
+    return means
 
 
 SCORES: dict[str, Score] = {
     each.name: each
     for each in (
-        _Bounded(),
+        _Bounded("bounded_aum", "margin"),
         # data maps: Swayamdipta et al. 2020, arXiv 2009.10795
-        _Mean("confidence", "confidence"),
-        _Spread("variability", "confidence"),
-        _Mean("correctness", "correct"),
-        _EarlyMean("el2n", "error_norm"),  # Paul et al. 2021, arXiv 2107.07075
-        _Forgetting(),  # Toneva et al. 2019, arXiv 1812.05159
+        Score("confidence", "confidence"),
+        _Spread("variability", "confidence", suspicious=None),
+        Score("correctness", "correct"),
+        _EarlyMean("el2n", "error_norm", suspicious="high"),  # Paul et al. 2021, arXiv 2107.07075
+        _Forgetting("forgetting", "correct", suspicious="high"),  # Toneva et al. 2019, arXiv 1812.05159
     )
 }
 
@@ -250,18 +213,8 @@ def oriented(name: str, values: NDArray[np.float64]) -> NDArray[np.float64]:
     Parameters
     ----------
     name : str
-        As of `suspicious_end`.
+        As of `suspicious_end`, whose errors it raises.
     values : ndarray of shape (N,), float64
-        Left as they are.
-
-    Returns
-    -------
-    ndarray of shape (N,), float64
-
-    Raises
-    ------
-    ValueError
-        As of `suspicious_end`.
 
     Examples
     --------
