@@ -126,17 +126,18 @@ def measured(logits: tf.Tensor, targets: tf.Tensor, *, other_logit: bool) -> Mar
 
     Without `other_logit` the other value is inf where a logit is NaN; the margin is not finite either way.
     """
-    num_classes = tf.shape(logits, tf.int64)[1]
-    classes = tf.range(num_classes)
-    is_target = classes == targets[:, tf.newaxis]
+    classes = tf.range(tf.shape(logits)[1])
+    is_target = classes == tf.cast(targets, tf.int32)[:, tf.newaxis]
     infinity = tf.constant(np.inf, logits.dtype)
     # NaN becomes inf: compiled by XLA, a maximum passes over NaN in silence
     others = tf.where(is_target, -infinity, tf.where(tf.math.is_nan(logits), infinity, logits))
-    other, other_val = tf.fill(tf.shape(targets), tf.constant(-1, tf.int64)), tf.reduce_max(others, axis=1)
+    other, other_val = -tf.ones_like(targets), tf.reduce_max(others, axis=1)
     if other_logit:
-        # a target is its own rival only where all others are -inf too: it is put last
-        rank = tf.where(is_target, num_classes, classes)
-        other = tf.reduce_min(tf.where(others == other_val[:, tf.newaxis], rank, num_classes), axis=1)
+        # the lowest class that has it; argmax leaves open which of several
+        lowest = tf.reduce_min(tf.where(others == other_val[:, tf.newaxis], classes, tf.int32.max), axis=1)
+        other = tf.cast(lowest, tf.int64)
+        # it is the target only where all others are -inf, as the mask is, and the target is class 0
+        other = tf.where(other == targets, tf.ones_like(other), other)
         other_val = tf.gather(logits, other, batch_dims=1)
     target_val = tf.gather(logits, targets, batch_dims=1)
     return Margins(targets, target_val, other, other_val, target_val - other_val)

@@ -208,7 +208,7 @@ class AUMState(tf.Module):  # type: ignore[misc] # TensorFlow ships no types
         >>> import tensorflow as tf
         >>> state = AUMState(num_samples=2)
         >>> state.update(tf.constant([[2.0, 0.5]]), tf.constant([0]), tf.constant([1]))
-        >>> state.to_totals(["cat.png", "dog.png"]).sample_ids
+        >>> state.to_totals(["cat.png", "dog.png"]).sample_ids.tolist()
         ['dog.png']
         """
         require_eager("to_totals")
