@@ -110,6 +110,7 @@ def find_mislabeled(
     A "network" whose logits are given: row 4 is of class 0 but labelled 1.
 
     >>> import tempfile
+    >>> import numpy as np
     >>> truth = np.array([0, 1] * 10)
     >>> given = truth.copy(); given[4] = 1
     >>> def train(targets, num_classes, calculator):
@@ -204,6 +205,7 @@ def find_by_posterior(
     A "network" whose logits are given: row 4 is of class 0 but labelled 1.
 
     >>> import tempfile
+    >>> import numpy as np
     >>> truth = np.array([0, 1] * 50)
     >>> given = truth.copy(); given[4] = 1
     >>> def train(targets, num_classes, calculator):
