@@ -1,7 +1,7 @@
 """The AUM of a training that was already logged: the files of allenai/cartography.
 
 Its training writes ``dynamics_epoch_0.jsonl``, ``dynamics_epoch_1.jsonl`` and so on, with a line for each sample:
-``{"guid": 17, "logits_epoch_0": [0.3, -1.2], "gold": 1}`` (Swayamdipta et al. 2020, arXiv 2009.10795).
+``{"guid": 17, "logits_epoch_0": [0.3, -1.2], "gold": 1}``.
 """
 
 from __future__ import annotations
@@ -49,6 +49,11 @@ def accumulate_dynamics(
     ValueError
         Where there are no such files, or a line does not fit; it names the file and the line. Lines before it, in
         blocks of 1,024, are measured by then.
+
+    References
+    ----------
+    Swayamdipta et al. 2020, "Dataset Cartography: Mapping and Diagnosing Datasets with Training Dynamics", arXiv
+    2009.10795.
 
     Examples
     --------

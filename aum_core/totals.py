@@ -221,14 +221,7 @@ class Totals:
     def add_in_turn(
         self, rows: NDArray[np.int64], margins: NDArray[Any]
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Add `margins` (B,) to `rows` (B,), one after the other.
-
-        Returns
-        -------
-        counts : ndarray of shape (B,), int64
-        aums : ndarray of shape (B,), float64
-            Of each sample right after its own margin.
-        """
+        """Add `margins` (B,) to `rows` in turn; give the count and the AUM (B,) of each right after its own margin."""
         counts, sums = self.counts[rows], self.sums[rows]
         if len(set(rows.tolist())) == len(rows):
             counts += 1

@@ -79,7 +79,7 @@ class ThresholdRun:
 
 @dataclass(frozen=True, slots=True)
 class ThresholdPlan:
-    """Which samples are threshold samples in which run. Made by `draw` or `load`.
+    """Which samples are threshold samples in which run (Pleiss et al. 2020, section 3.2). Made by `draw` or `load`.
 
     Attributes
     ----------

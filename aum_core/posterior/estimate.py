@@ -87,6 +87,11 @@ class NoisePosterior:
     statistics : EarlyStatistics, optional
         What the verdict rests on.
 
+    References
+    ----------
+    Northcutt, Jiang, Chuang 2021, "Confident Learning", arXiv 1911.00068, whose joint of given and true labels it
+    begins with; Guo et al. 2017, "On Calibration of Modern Neural Networks", arXiv 1706.04599.
+
     Examples
     --------
     >>> import tempfile

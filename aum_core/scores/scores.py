@@ -100,6 +100,12 @@ class Scores(Mapping[str, "NDArray[np.float64]"]):
     TypeError, ValueError
         Where a name is none of those, or there twice.
 
+    References
+    ----------
+    confidence, variability, correctness: Swayamdipta et al. 2020, "Dataset Cartography", arXiv 2009.10795. el2n: Paul
+    et al. 2021, "Deep Learning on a Data Diet", arXiv 2107.07075. forgetting: Toneva et al. 2019, "An Empirical Study
+    of Example Forgetting", arXiv 1812.05159.
+
     Examples
     --------
     >>> from aum_core import Batch, compute_margins

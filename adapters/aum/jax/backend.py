@@ -20,7 +20,7 @@ __all__ = ["JaxBackend"]
 
 
 class JaxBackend:
-    """JAX arrays for the engine, outside `jit`; `aum_core.backend.Backend` says what it is asked for.
+    """JAX arrays for the engine, outside `jit`: the `aum_core.Backend` of this framework.
 
     Examples
     --------
@@ -31,7 +31,13 @@ class JaxBackend:
     name = "jax"
 
     def to_numpy(self, array: Any) -> NDArray[Any]:
-        """Give an array on the host; a view of its memory where it is there already."""
+        """Give an array on the host; see `aum_core.Backend.to_numpy`.
+
+        Raises
+        ------
+        TypeError
+            For a traced value: only the compiled step knows what it is.
+        """
         if isinstance(array, jax.core.Tracer):
             raise TypeError(
                 f"{array}: a traced value, of which only the compiled step knows; inside jit, grad or scan call "
@@ -40,13 +46,13 @@ class JaxBackend:
         return np.asarray(array)
 
     def measure(self, logits: Any, targets: Any, *, other_logit: bool = True) -> Margins:
-        """Compute the margins of a batch: with NumPy where the logits are there already, else on their device."""
+        """Compute the margins of a batch, on the device of its logits; see `aum_core.Backend.measure`."""
         if isinstance(logits, jax.Array) and not isinstance(logits, jax.core.Tracer) and not _on_host(logits):
             return _measure_on_device(logits, targets)
         return compute_margins(self.to_numpy(logits), self.to_numpy(targets), other_logit=other_logit)
 
     def logits(self, logits: Any) -> NDArray[Any]:
-        """Give the logits of a batch on the host, half types widened."""
+        """Give the logits of a batch on the host; see `aum_core.Backend.logits`."""
         return widened(self.to_numpy(logits))
 
 

@@ -29,8 +29,8 @@ def _log_on_disk(sample_ids: SampleIds, save_dir: str | os.PathLike[str]) -> Rec
 class AUMCalculator(aum_core.AUMCalculator):
     """Keeps the Area Under the Margin of every sample, outside `jit`, with records if wished.
 
-    As `aum_core.AUMCalculator`, whose docstring has the parameters. It waits for the device at every call; `update`
-    of this module does not.
+    For the parameters see `aum_core.AUMCalculator`. It waits for the device at every call; `update` of this module
+    does not.
 
     Examples
     --------

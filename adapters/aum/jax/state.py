@@ -40,7 +40,7 @@ class AUMState:
     ----------
     total : Array of shape (N,), float32 (float64 where x64 is on)
         Sum of the margins of each sample, rounded; in logits.
-    compensation : Array of shape (N,), as `total`
+    compensation : Array of shape (N,), dtype of `total`
         What the rounding left out: the sum is ``total + compensation``.
     count : Array of shape (N,), int32
         Number of measurements of each sample.

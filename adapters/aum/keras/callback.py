@@ -135,13 +135,24 @@ class AUMCallback(keras.callbacks.Callback):
         """The calculator with the other scores that were asked for: ``calculator.scores``, ``noise_posterior()``.
 
         Its rows are those of its own totals: samples in the order in which they were first measured.
+
+        Raises
+        ------
+        AttributeError
+            Where none were asked for.
         """
         if self._checkpoint.calculator is None:
             raise AttributeError('a calculator is kept only by AUMCallback(..., scores=["confidence"]), say')
         return self._checkpoint.calculator
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Put the measurement into the step."""
+        """Put the measurement into the step.
+
+        Raises
+        ------
+        ValueError
+            Where it cannot be put there, or `fit` ends before the first epoch that counts.
+        """
         model = self.model
         if model is not self._given:
             raise ValueError("model: fit with another model than the callback was made with")

@@ -24,7 +24,7 @@ def with_ids(x: Any, sample_ids: Any = None) -> Any:
     Parameters
     ----------
     x : array, dict or list of arrays, tf.data.Dataset, keras.utils.PyDataset, or map-style data set
-        - Arrays, as `fit` takes them: ``model.fit(with_ids(x), y, ...)``.
+        - Arrays of shape (N, ...) and any dtype, as `fit` takes them: ``model.fit(with_ids(x), y, ...)``.
         - A `tf.data.Dataset` of single samples ``(x, y)``, *before* it is shuffled or batched, since only then is a
           sample's place its own: ``with_ids(dataset).shuffle(1000).batch(32)``.
         - A `keras.utils.PyDataset` whose batch i always holds the same rows, in order.

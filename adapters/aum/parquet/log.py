@@ -87,7 +87,7 @@ class RecordsOnDisk(RecordLog):
 
         Parameters
         ----------
-        rows : ndarray of shape (B,)
+        rows : ndarray of shape (B,), int64
             Of the samples in the totals.
         columns : dict of str to ndarray of shape (B,)
             The other fields of `AUMRecord` by name.
@@ -153,7 +153,7 @@ class RecordsOnDisk(RecordLog):
         }
 
     def take_arrays(self, arrays: Mapping[str, NDArray[Any]], num_samples: int) -> None:  # noqa: ARG002 # of the base
-        """Become the log that gave these arrays, and set aside what was written after.
+        """Become the log that gave these arrays, and set aside what was written after; see `RecordLog.take_arrays`.
 
         Raises
         ------

@@ -97,7 +97,7 @@ class RecordFiles:
 
     @classmethod
     def of_run(cls, run: str | os.PathLike[str]) -> RecordFiles:
-        """Give the parts of a run, whose folder is given as in `read_records`; there may be none."""
+        """Give the parts of a run; there may be none. Its folder is given as in the function: see `read_records`."""
         folder = Path(run)
         return cls(part_paths(folder / "records") or part_paths(folder))
 
@@ -176,7 +176,7 @@ class RecordFiles:
         return self.dataset().to_table(columns=columns)
 
     def to_pandas(self, columns: Sequence[str] | None = None) -> Any:
-        """Give all records as a pandas DataFrame, by part; parameters and errors are those of `to_table`."""
+        """Give all records as a pandas DataFrame, by part; see `RecordFiles.to_table`."""
         return self.to_table(columns).to_pandas()
 
     def write_csv(self, path: str | os.PathLike[str], on_progress: Callable[[int, int], object] | None = None) -> None:

@@ -25,7 +25,7 @@ def logits(estimator: Any, X: Any) -> NDArray[np.float64]:
     ----------
     estimator : classifier
         Fitted, or partly.
-    X : array_like or sparse matrix of shape (B, F)
+    X : array_like or sparse matrix of shape (B, F), floats
 
     Returns
     -------

@@ -70,13 +70,13 @@ def find_mislabeled(
     estimator : classifier, or callable that makes one
         Cloned for each run, never trained itself; of a callable each run has what it gives. Where its
         ``random_state`` is None, ``seed + run`` is put there, so that the same call finds the same.
-    X : array_like or sparse matrix of shape (N, F)
+    X : array_like or sparse matrix of shape (N, F), floats
         Features, scaled as the classifier likes them.
     y : array_like of shape (N,)
         Given labels: ints, strs, anything that sorts.
     save_dir : str or path
         Gets the files that `aum_core.find_mislabeled` lists. Those of an earlier job are removed first.
-    classes : array_like of shape (C,), optional
+    classes : array_like of shape (C,), ints or strs, as `y`, optional
         All labels; those in `y` by default. Sorted, they name the classes in ``flagged.csv``.
     epochs, batch_size : int, default 20 and 32
         Of `fit`.
@@ -138,15 +138,15 @@ def find_by_posterior(
 ) -> Findings:
     """Find the wrong labels of a data set with a scikit-learn classifier, one training run and the noise posterior.
 
-    `aum_core.find_by_posterior` with the training done: half the cost of `find_mislabeled`. What it assumes, and where
-    it fails, is told in ``docs/scores.md``.
+    For the method and its source see `aum_core.find_by_posterior`: half the cost of `find_mislabeled`. What it assumes,
+    and where it fails, is told in ``docs/scores.md``.
 
     Parameters
     ----------
     estimator : classifier, or callable that makes one
         Cloned, never trained itself; or called for the one to train. Where its ``random_state`` is None, `seed` is put
         there, so that the same call finds the same.
-    X : array_like or sparse matrix of shape (N, F)
+    X : array_like or sparse matrix of shape (N, F), floats
         Features, scaled as the classifier likes them.
     y : array_like of shape (N,)
         Given labels: ints, strs, anything that sorts.
@@ -154,7 +154,7 @@ def find_by_posterior(
         Gets the files that `aum_core.find_by_posterior` lists. Those of an earlier job are removed first.
     cutoff : Cutoff, default `aum_core.LikelyWrong`
         What is flagged: `LikelyWrong` (more likely wrong than right), `Precision`, `Budget` or `ZeroMargin`.
-    classes : array_like of shape (C,), optional
+    classes : array_like of shape (C,), ints or strs, as `y`, optional
         All labels; those in `y` by default. Sorted, they name the classes in ``flagged.csv``.
     epochs, batch_size : int, default 20 and 32
         Of `fit`.

@@ -39,13 +39,13 @@ def partial_fit(
     ----------
     estimator : classifier
         With ``partial_fit`` and either ``decision_function`` or ``predict_proba``.
-    X : array_like or sparse matrix of shape (B, F)
+    X : array_like or sparse matrix of shape (B, F), floats
     y : array_like of shape (B,)
         Labels as the classifier knows them (``estimator.classes_``): ints, strs, anything that sorts.
     calculator : AUMCalculator
     sample_ids : list or array of shape (B,)
         Ints or strs.
-    classes : array_like of shape (C,), optional
+    classes : array_like of shape (C,), ints or strs, as `y`, optional
         All labels there will ever be; wanted with the first batch of an unfitted classifier.
 
     Returns
@@ -106,12 +106,12 @@ def fit(
     estimator : classifier
         With ``partial_fit`` and either ``decision_function`` or ``predict_proba``. Trained further where it is fitted.
         For one gradient step per batch leave an `MLPClassifier`'s own ``batch_size`` at "auto".
-    X : array_like or sparse matrix of shape (N, F)
-        Numbers without NaN. Of a data frame the values are used.
+    X : array_like or sparse matrix of shape (N, F), floats
+        Without NaN. Of a data frame the values are used.
     y : array_like of shape (N,)
         Labels: ints, strs, anything that sorts.
     calculator : AUMCalculator
-    classes : array_like of shape (C,), optional
+    classes : array_like of shape (C,), ints or strs, as `y`, optional
         All labels; those in `y` by default.
     epochs, batch_size : int, default 20 and 32
     seed : int, default 0

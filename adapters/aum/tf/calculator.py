@@ -39,33 +39,20 @@ class TFBackend:
     name = "tensorflow"
 
     def to_numpy(self, array: Any) -> NDArray[Any]:
-        """Give a tensor on the host; a view of its memory where it is there already. Strings become strs."""
+        """Give a tensor on the host, strings as strs; see `aum_core.Backend.to_numpy`."""
         numpy = np.asarray(array)
         if isinstance(array, tf.Tensor) and array.dtype == tf.string:
             return np.array([each.decode() for each in numpy.reshape(-1)], object).reshape(numpy.shape)
         return numpy
 
     def measure(self, logits: Any, targets: Any, *, other_logit: bool = True) -> Margins:
-        """Compute the margins of a batch on the device of its logits; see `aum_core.compute_margins`.
-
-        Parameters
-        ----------
-        logits : tensor of shape (B, C), float16, bfloat16, float32 or float64
-        targets : tensor of shape (B,) or (B, 1), any integer dtype
-        other_logit : bool, default True
-            Whether anybody will look at `Margins.other_logit`.
-
-        Returns
-        -------
-        Margins
-            NumPy's.
-        """
+        """Compute the margins of a batch on the device of its logits; see `aum_core.Backend.measure`."""
         if isinstance(logits, tf.Tensor) and not _is_on_host(logits):
             return _measure_on_device(logits, self.to_numpy(targets))
         return compute_margins(self.to_numpy(logits), self.to_numpy(targets), other_logit=other_logit)
 
     def logits(self, logits: Any) -> NDArray[Any]:
-        """Give the logits of a batch on the host, half types widened."""
+        """Give the logits of a batch on the host; see `aum_core.Backend.logits`."""
         return widened(self.to_numpy(logits))
 
 
@@ -78,7 +65,7 @@ def _log_on_disk(sample_ids: SampleIds, save_dir: str | os.PathLike[str]) -> Rec
 class AUMCalculator(aum_core.AUMCalculator):
     """Keeps the Area Under the Margin of every sample while a TensorFlow model trains eagerly.
 
-    As `aum_core.AUMCalculator`, whose docstring has the parameters. Inside a `tf.function` use `AUMState`.
+    For the parameters see `aum_core.AUMCalculator`. Inside a `tf.function` use `AUMState`.
 
     Examples
     --------
@@ -101,7 +88,7 @@ class AUMCalculator(aum_core.AUMCalculator):
         return super().update(logits, targets, sample_ids)
 
     def accumulate(self, logits: Any, targets: Any, sample_ids: Any) -> None:
-        """Measure a batch without making records of it; see `aum_core.AUMCalculator.accumulate`."""
+        """Measure a batch without making records of it; for its parameters see `aum_core.AUMCalculator.update`."""
         require_eager("accumulate")
         super().accumulate(logits, targets, sample_ids)
 

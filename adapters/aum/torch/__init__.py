@@ -54,19 +54,26 @@ _HALF = (torch.float16, torch.bfloat16)
 
 
 class TorchBackend:
-    """Tensors for the engine. Never touches the caller's tensors or graph."""
+    """Tensors for the engine: the `aum_core.Backend` of this framework. Never touches the caller's tensors or graph.
+
+    Examples
+    --------
+    >>> import torch
+    >>> TorchBackend().measure(torch.tensor([[1.0, 4.0]], dtype=torch.bfloat16), torch.tensor([1])).margin
+    array([3.], dtype=float32)
+    """
 
     name = "torch"
 
     def to_numpy(self, array: Any) -> NDArray[Any]:
-        """Give a tensor on the host; a view of its memory where it is there already."""
+        """Give a tensor on the host; see `aum_core.Backend.to_numpy`."""
         if isinstance(array, torch.Tensor):
             numpy: NDArray[Any] = array.numpy(force=True)
             return numpy
         return aum_core.NumpyBackend().to_numpy(array)
 
     def measure(self, logits: Any, targets: Any, *, other_logit: bool = True) -> Margins:
-        """Compute the margins of a batch on the device of its logits."""
+        """Compute the margins of a batch on the device of its logits; see `aum_core.Backend.measure`."""
         if isinstance(logits, torch.Tensor):
             if not logits.is_cpu:
                 return _measure_on_device(logits.detach(), targets)
@@ -75,7 +82,7 @@ class TorchBackend:
         return compute_margins(self.to_numpy(logits), self.to_numpy(targets), other_logit=other_logit)
 
     def logits(self, logits: Any) -> NDArray[Any]:
-        """Give the logits of a batch on the host, half types widened."""
+        """Give the logits of a batch on the host; see `aum_core.Backend.logits`."""
         if isinstance(logits, torch.Tensor) and logits.dtype in _HALF:
             logits = logits.detach().float()
         return widened(self.to_numpy(logits))
@@ -93,7 +100,7 @@ def _log_on_disk(sample_ids: SampleIds, save_dir: str | os.PathLike[str]) -> Rec
 class AUMCalculator(aum_core.AUMCalculator):
     """Keeps the Area Under the Margin of every sample while a PyTorch model trains.
 
-    The same as the reference's, to the bit, and as `aum_core.AUMCalculator`, whose docstring has the parameters.
+    The same as the reference's, to the bit. For the parameters see `aum_core.AUMCalculator`.
 
     Examples
     --------
@@ -118,7 +125,7 @@ class AUMCalculator(aum_core.AUMCalculator):
         return super().update(logits, targets, sample_ids)
 
     def accumulate(self, logits: Any, targets: Any, sample_ids: Any) -> None:
-        """Measure a batch without making records of it; see `aum_core.AUMCalculator.accumulate`."""
+        """Measure a batch without making records of it; for its parameters see `aum_core.AUMCalculator.update`."""
         if torch.compiler.is_compiling():
             _outside_the_graph(super().accumulate)(logits, targets, sample_ids)
             return
@@ -198,6 +205,8 @@ class AUMCalculator(aum_core.AUMCalculator):
 
 class DatasetWithIndex(aum_core.DatasetWithIndex, Dataset[Any]):
     """A thin wrapper over a PyTorch dataset that gives each sample's index as the last element of its tuple.
+
+    For its parameter see `aum_core.DatasetWithIndex`.
 
     Examples
     --------
