@@ -24,7 +24,19 @@ _REQUIRED = os.environ.get("AUM_REQUIRE", "").split(",")
 
 _IMPORTED = {
     "command": ("rich", "sklearn", "pyarrow"),
-    "docs": ("torch", "jax", "tensorflow", "keras", "sklearn", "pyarrow", "duckdb", "dask", "matplotlib", "PIL"),
+    "docs": (
+        "torch",
+        "jax",
+        "tensorflow",
+        "keras",
+        "sklearn",
+        "pyarrow",
+        "duckdb",
+        "dask",
+        "matplotlib",
+        "PIL",
+        "numpydoc",
+    ),
     "jax": ("jax", "flax", "optax", "orbax"),
     "keras": ("keras",),
     "parquet": ("pyarrow",),
