@@ -13,6 +13,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -684,7 +685,7 @@ def test_one_line_says_what_does_not_fit(case, tmp_path, monkeypatch, capsys):
     words = make(tmp_path)
     before = sorted(path for path in tmp_path.rglob("*"))
     try:
-        code = main(["find", *words])
+        code: Any = main(["find", *words])
     except SystemExit as stop:
         code = stop.code
     said = capsys.readouterr()

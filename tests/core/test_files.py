@@ -120,7 +120,7 @@ def on_windows(monkeypatch):
 
     monkeypatch.setattr(whole, "_WINDOWS", True)
     monkeypatch.setattr(whole, "sleep", waited.append)
-    monkeypatch.setattr(whole.os, "open", no_folders)
+    monkeypatch.setattr("aum_core.files.whole.os.open", no_folders)
     return waited
 
 
@@ -186,7 +186,7 @@ def test_a_file_system_that_cannot_sync_folders_is_as_good(tmp_path, monkeypatch
             raise OSError(answer, os.strerror(answer))
         sync(handle)
 
-    monkeypatch.setattr(whole.os, "fsync", refusing)
+    monkeypatch.setattr("aum_core.files.whole.os.fsync", refusing)
     if is_error:
         with pytest.raises(OSError, match=os.strerror(answer)):
             write_json(path, {"one": 1})

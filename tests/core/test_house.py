@@ -46,7 +46,7 @@ def imports_of(modules):
         found = set()
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom):
-                found |= {node.module, *(f"{node.module}.{each.name}" for each in node.names)}
+                found |= {str(node.module), *(f"{node.module}.{each.name}" for each in node.names)}
             elif isinstance(node, ast.Import):
                 found |= {each.name for each in node.names}
         graph[name] = sorted((found & set(modules)) - {name})

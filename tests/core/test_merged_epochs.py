@@ -1,5 +1,7 @@
 """What several processes measured in an epoch, added up by sample id."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -94,7 +96,7 @@ def test_nothing_measured_anywhere():
 def test_parts_that_do_not_go_together_are_refused():
     with pytest.raises(ValueError, match="targets: sample 7 has target 1, and 0 before"):
         merge_epochs(Needs(), [([7], EpochSums(*_one(2.0, 0))), ([7], EpochSums(*_one(2.0, 1)))])
-    wide, narrow = (EpochSums(*_one(2.0, 0), logits=np.zeros((1, size), np.float32)) for size in (4, 3))
+    wide, narrow = (replace(EpochSums(*_one(2.0, 0)), logits=np.zeros((1, size), np.float32)) for size in (4, 3))
     with pytest.raises(ValueError, match="logits: 3 classes, and 4 before"):
         merge_epochs(Needs(logits=True), [([7], wide), ([8], narrow)])
 

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import types
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -33,12 +34,12 @@ cutoffs, data, losses, nets, pictures, recipes, replicate = (
 )
 
 
-class Python2Pickler(pickle._Pickler):
+class Python2Pickler(pickle._Pickler):  # typed as the C one, which has less
     """Writes text and bytes alike, as Python 2 wrote the files of CIFAR."""
 
-    dispatch = pickle._Pickler.dispatch.copy()
+    dispatch: ClassVar[dict[Any, Any]] = pickle._Pickler.dispatch.copy()
 
-    def save_string(self, text):
+    def save_string(self: Any, text: Any) -> None:
         content = text if isinstance(text, bytes) else text.encode("latin1")
         self.write(pickle.BINSTRING + struct.pack("<i", len(content)) + content)
         self.memoize(text)
@@ -146,7 +147,7 @@ def torchvision(monkeypatch):
         assert weights is None
         return torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(2), torch.nn.Flatten(), torch.nn.Linear(12, num_classes))
 
-    module = types.ModuleType("torchvision.models")
+    module: Any = types.ModuleType("torchvision.models")
     module.resnet50 = resnet50
     monkeypatch.setitem(sys.modules, "torchvision", types.ModuleType("torchvision"))
     monkeypatch.setitem(sys.modules, "torchvision.models", module)
@@ -814,7 +815,7 @@ def test_cifar100_example_does_not_resume_another_run(desk, monkeypatch):
 
 
 def test_cifar100_example_downloads_with_torchvision(desk, monkeypatch):
-    module = types.ModuleType("torchvision.datasets")
+    module: Any = types.ModuleType("torchvision.datasets")
 
     def download(folder, *, download):
         assert download
@@ -841,7 +842,7 @@ def test_cifar100_example_writes_for_tensorboard(desk, monkeypatch):
         def close(self):
             written.append("closed")
 
-    module = types.ModuleType("torch.utils.tensorboard")
+    module: Any = types.ModuleType("torch.utils.tensorboard")
     module.SummaryWriter = SummaryWriter
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
     train(monkeypatch, "--dataset", "digits", "--samples", 100, "--epochs", 2, "--blocks", 1, "--tensorboard")

@@ -184,8 +184,8 @@ def test_the_data_files_have_all_that_was_measured(small):
             for what, line in lines.items():
                 for column, value in figures[kind][what].items():
                     assert line[column] == ("" if value is None else f"{value:.4f}")
-        lines = [each for each in small.table("test_errors.csv") if place.items() <= each.items()]
-        assert {each["trained_on"]: each["error"] for each in lines} == {
+        retrained = [each for each in small.table("test_errors.csv") if place.items() <= each.items()]
+        assert {each["trained_on"]: each["error"] for each in retrained} == {
             name: f"{value:.4f}" for name, value in figures["errors"].items()
         }
         [line] = [each for each in small.table("predictions.csv") if place.items() <= each.items()]

@@ -77,7 +77,7 @@ class TestOnAnotherDevice:
     @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
     @pytest.mark.parametrize("shape", [(12, 7), (1, 2)])
     def test_records_are_those_of_the_host(self, calculator, dtype, shape):
-        logits, targets, ids = random_batch(*shape, dtype)
+        logits, targets, ids = random_batch(shape[0], shape[1], dtype)
         expected = compute_margins(np.asarray(logits, np.float32), np.asarray(targets))
         records = list(calculator.update(logits, targets, ids).values())
         for name in ("margin", "target_val", "other_val", "other_logit"):

@@ -2,6 +2,7 @@
 
 import math
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -61,7 +62,7 @@ def test_an_update_changes_nothing_but_what_it_returns():
     assert before.count.tolist() == [0, 0, 0]
     assert after.count.tolist() == [1, 1, 1]
     with pytest.raises(AttributeError):
-        after.count = before.count
+        after.count = before.count  # type: ignore[misc] # what is tried
 
 
 def test_aum_after_10_000_updates_of_margins_around_50():
@@ -178,8 +179,8 @@ def test_num_samples_is_an_int():
         init(5.0)
 
 
-GOOD = {"logits": LOGITS, "targets": [0, 2, 2], "sample_ids": [0, 1, 2], "where": [True] * 3}
-BAD = {
+GOOD: dict[str, Any] = {"logits": LOGITS, "targets": [0, 2, 2], "sample_ids": [0, 1, 2], "where": [True] * 3}
+BAD: dict[str, Any] = {
     "integer logits": ({"logits": np.zeros((3, 3), np.int32)}, TypeError, ["logits", "int32"]),
     "one logit": ({"logits": LOGITS[:, :1]}, ValueError, ["logits", "(3, 1)", "[0, z]"]),
     "fewer targets": ({"targets": [0, 1]}, ValueError, ["targets", "(2,)", "(3,)"]),

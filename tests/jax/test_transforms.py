@@ -1,6 +1,7 @@
 """JAX's transformations, and the libraries that train with them."""
 
 from functools import partial
+from typing import Any
 
 import flax.linen
 import jax
@@ -235,7 +236,7 @@ def test_records_of_every_step_one_step_late(tmp_path, stream):
         return measure(logits, targets)
 
     late, at_once = (aum.jax.AUMCalculator(tmp_path, compressed=False) for _ in range(2))
-    waiting = None
+    waiting: Any = None
     for logits, targets, ids in stream():
         measured = step(logits, targets), ids
         if waiting is not None:

@@ -26,7 +26,7 @@ def margins_of(records):
 @pytest.mark.parametrize("dtype", [tf.float16, tf.bfloat16])
 @pytest.mark.parametrize("shape", [(12, 7), (40, 8000)])
 def test_half_types_are_measured_in_float32(calculator, dtype, shape):
-    logits, targets, ids = random_batch(*shape, dtype)
+    logits, targets, ids = random_batch(shape[0], shape[1], dtype)
     expected = compute_margins(tf.cast(logits, tf.float32).numpy(), targets.numpy())
     assert margins_of(calculator.update(logits, targets, ids)) == expected.margin.tolist()
 
@@ -110,7 +110,7 @@ class TestOnAnotherDevice:
     @pytest.mark.parametrize("dtype", [tf.float16, tf.bfloat16, tf.float32, tf.float64])
     @pytest.mark.parametrize("shape", [(12, 7), (3, 2), (1, 5), (40, 8000), (0, 3)])
     def test_margins_are_those_of_the_host(self, calculator, dtype, shape):
-        logits, targets, ids = random_batch(*shape, dtype)
+        logits, targets, ids = random_batch(shape[0], shape[1], dtype)
         wide = tf.cast(logits, tf.float32) if dtype in (tf.float16, tf.bfloat16) else logits
         expected = compute_margins(wide.numpy(), targets.numpy())
         records = list(calculator.update(logits, targets, ids).values())

@@ -8,6 +8,11 @@ import aum_core
 from aum.tf import AUMState, find_mislabeled, with_index
 from aum_core import Totals, compute_margins
 
+ANY_SIZE = [
+    tf.TensorSpec([None, None], tf.float32),
+    tf.TensorSpec([None], tf.int64),
+    tf.TensorSpec([None], tf.int64),
+]
 MODES = {
     "eager": lambda step: step,
     "graph": tf.function,
@@ -15,11 +20,6 @@ MODES = {
     # so that sizes are known only when the step runs
     "graph of any size": lambda step: tf.function(step, reduce_retracing=True, input_signature=ANY_SIZE),
 }
-ANY_SIZE = [
-    tf.TensorSpec([None, None], tf.float32),
-    tf.TensorSpec([None], tf.int64),
-    tf.TensorSpec([None], tf.int64),
-]
 
 
 @pytest.fixture(params=MODES)

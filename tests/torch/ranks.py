@@ -193,7 +193,7 @@ def main():
     job.disagree()
     job.merge_within_groups()
     job.train("ddp", DistributedDataParallel)
-    job.train("fsdp", lambda model: fully_shard(model, mesh=dist.init_device_mesh("cpu", (job.size,))))
+    job.train("fsdp", lambda model: fully_shard(model, mesh=dist.init_device_mesh("cpu", (job.size,))))  # type: ignore[attr-defined] # it is there
     job.keep_records_on_different_disks()
     job.judge("judged", 8).finalize()
     job.told["uneven"] = message_of(job.judge("uneven", 2 + 2 * job.rank).finalize)

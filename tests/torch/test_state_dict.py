@@ -96,7 +96,7 @@ assert "pyarrow" in sys.modules
 
 
 def test_a_rank_of_a_process_group_has_parts_of_its_own(tmp_path):
-    store = torch.distributed.HashStore()
+    store = torch.distributed.HashStore()  # type: ignore[attr-defined] # it is there
     torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
     try:
         calculator = AUMCalculator(tmp_path, compressed=False)

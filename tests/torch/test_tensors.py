@@ -63,7 +63,7 @@ def test_views_are_measured_as_they_are(calculator, view):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("shape", [(12, 7), (40, 8000)])
 def test_half_types_are_measured_in_float32(calculator, dtype, shape):
-    logits, targets, ids = random_batch(*shape, dtype)
+    logits, targets, ids = random_batch(shape[0], shape[1], dtype)
     assert margins_of(calculator.update(logits, targets, ids)) == expected_margins(logits.float(), targets)
 
 
@@ -175,7 +175,7 @@ class TestOnAnotherDevice:
     @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
     @pytest.mark.parametrize("shape", [(12, 7), (3, 2), (1, 5), (40, 8000)])
     def test_margins_are_those_of_the_host(self, calculator, dtype, shape):
-        logits, targets, ids = random_batch(*shape, dtype)
+        logits, targets, ids = random_batch(shape[0], shape[1], dtype)
         wide = logits.float() if dtype in (torch.float16, torch.bfloat16) else logits
         expected = compute_margins(wide.numpy(), targets.numpy())
         records = list(calculator.update(logits, targets, ids).values())
