@@ -11,7 +11,7 @@ from aum_core.softmax import softmax
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from aum_core.ids import SampleId
+    from aum_core.ids import Ids
     from aum_core.margins import Margins
 
 __all__ = ["Batch", "Observer"]
@@ -31,9 +31,7 @@ class Batch:
 
     __slots__ = ("_softmax", "ids", "logits", "margins", "rows")
 
-    def __init__(
-        self, ids: NDArray[np.int64] | list[SampleId], margins: Margins, logits: NDArray[Any] | None = None
-    ) -> None:
+    def __init__(self, ids: Ids, margins: Margins, logits: NDArray[Any] | None = None) -> None:
         self.ids, self.margins, self.logits = ids, margins, logits
         self.rows: NDArray[np.int64] = np.empty(0, np.int64)
         """Of the samples in the totals, (B,), found once for all; -1 for new ones while the batch is checked."""

@@ -28,12 +28,9 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Iterable, Mapping
 
-    import numpy as np
-    from numpy.typing import NDArray
-
     from aum_core.backend import Backend
     from aum_core.batch import Observer
-    from aum_core.ids import SampleId
+    from aum_core.ids import Ids, SampleId
     from aum_core.posterior.averaging_window import KeepPosterior
     from aum_core.posterior.estimate import NoisePosterior
     from aum_core.records import RecordLog, SampleIds
@@ -359,12 +356,10 @@ class AUMCalculator(Checkpointed):
         """
         return records_to_df(records)
 
-    def _ids(self, sample_ids: Any) -> NDArray[np.int64] | list[SampleId]:
+    def _ids(self, sample_ids: Any) -> Ids:
         return as_ids(sample_ids if isinstance(sample_ids, _HOST_SEQUENCES) else self._backend.to_numpy(sample_ids))
 
-    def _measure(
-        self, logits: Any, targets: Any, sample_ids: Any, *, other_logit: bool
-    ) -> tuple[NDArray[np.int64] | list[SampleId], Margins]:
+    def _measure(self, logits: Any, targets: Any, sample_ids: Any, *, other_logit: bool) -> tuple[Ids, Margins]:
         """Checked ids and measured margins of a batch; a target that is no class is told with its sample's id."""
         ids = self._ids(sample_ids)
         try:

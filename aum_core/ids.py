@@ -10,19 +10,32 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-__all__ = ["Ids", "SampleId", "as_ids", "by_row", "check_rows", "id_list", "id_order", "where_ids"]
+__all__ = [
+    "Ids",
+    "SampleId",
+    "as_ids",
+    "by_row",
+    "check_rows",
+    "id_list",
+    "id_order",
+    "ids_from_arrays",
+    "ids_to_arrays",
+    "where_ids",
+]
 
 SampleId = int | str
 
 Ids: TypeAlias = "NDArray[np.int64] | list[SampleId]"
 """Checked ids (B,), as `as_ids` gives them."""
 
+_INT, _STR = 0, 1
 
-def as_ids(sample_ids: Any) -> NDArray[np.int64] | list[SampleId]:
+
+def as_ids(sample_ids: Any) -> Ids:
     """Check `sample_ids` and bring them into one of two forms.
 
     Parameters
@@ -54,7 +67,7 @@ def as_ids(sample_ids: Any) -> NDArray[np.int64] | list[SampleId]:
     return _sequence_ids(sample_ids)
 
 
-def id_list(ids: NDArray[np.int64] | list[SampleId]) -> list[SampleId]:
+def id_list(ids: Ids) -> list[SampleId]:
     """Give ids in the form of `as_ids` as Python ints and strs."""
     return ids.tolist() if isinstance(ids, np.ndarray) else ids
 
@@ -98,12 +111,12 @@ def _int_order(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
     return packed & ((1 << bits) - 1)
 
 
-def where_ids(ids: NDArray[np.int64] | list[SampleId], chosen: NDArray[np.bool_]) -> NDArray[np.int64] | list[SampleId]:
+def where_ids(ids: Ids, chosen: NDArray[np.bool_]) -> Ids:
     """Give those of some ids, in the form of `as_ids`, that are chosen by a mask (B,)."""
     return ids[chosen] if isinstance(ids, np.ndarray) else list(compress(ids, chosen.tolist()))
 
 
-def _array_ids(ids: NDArray[Any]) -> NDArray[np.int64] | list[SampleId]:
+def _array_ids(ids: NDArray[Any]) -> Ids:
     kind = ids.dtype.kind
     if ids.ndim != 1:
         raise ValueError(f"sample_ids: shape {ids.shape}, want (B,): one id per sample")
@@ -114,7 +127,7 @@ def _array_ids(ids: NDArray[Any]) -> NDArray[np.int64] | list[SampleId]:
     raise TypeError(f"sample_ids: dtype {ids.dtype}, want ints or strs")
 
 
-def _sequence_ids(sample_ids: Iterable[Any]) -> NDArray[np.int64] | list[SampleId]:
+def _sequence_ids(sample_ids: Iterable[Any]) -> Ids:
     ids = sample_ids if isinstance(sample_ids, list) else list(sample_ids)
     try:
         return np.frombuffer(array("q", ids), dtype=np.int64)
@@ -177,3 +190,33 @@ def check_rows(ids: Any, num_samples: int) -> None:
         f"sample_ids: {wrong!r} is no row of the data set, want row numbers in [0, {num_samples}), as "
         "DatasetWithIndex gives them"
     )
+
+
+def ids_to_arrays(sample_ids: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    """Give ids (N,) as arrays of numbers: 64-bit ints as they are, in ``ids``.
+
+    Else texts end to end in ``text``, the end of each in ``ids``, and in ``kinds`` whether the text is an int (in
+    hexadecimal, which has no limit of length) or a str.
+    """
+    if sample_ids.dtype != object:
+        nothing = np.empty(0, np.uint8)
+        return {"ids": sample_ids, "text": nothing, "kinds": nothing}
+    ids = sample_ids.tolist()
+    texts = [(each if isinstance(each, str) else f"{each:x}").encode("utf-8", "surrogatepass") for each in ids]
+    return {
+        "ids": np.cumsum([len(text) for text in texts], dtype=np.int64),
+        "text": np.frombuffer(b"".join(texts), np.uint8),
+        "kinds": np.array([_STR if isinstance(each, str) else _INT for each in ids], np.uint8),
+    }
+
+
+def ids_from_arrays(arrays: Mapping[str, NDArray[Any]]) -> Ids:
+    """Give the ids that gave these arrays; a ValueError where the arrays contradict each other."""
+    ids, kinds, text = arrays["ids"], arrays["kinds"], arrays["text"].tobytes()
+    if not len(kinds):
+        return ids
+    starts = np.concatenate([[0], ids[:-1]])
+    if len(ids) != len(kinds) or (ids < starts).any() or ids[-1] != len(text) or (kinds > _STR).any():
+        raise ValueError("the texts of the sample ids do not add up")
+    texts = [text[i:j].decode("utf-8", "surrogatepass") for i, j in zip(starts.tolist(), ids.tolist(), strict=True)]
+    return [each if kind == _STR else int(each, 16) for each, kind in zip(texts, kinds.tolist(), strict=True)]

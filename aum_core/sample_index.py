@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from aum_core.ids import SampleId
+    from aum_core.ids import Ids, SampleId
 
 __all__ = ["SampleIndex", "row_names"]
 
@@ -62,7 +62,7 @@ class SampleIndex:
         """Rows (N,) in the order of their ids: ints before strs, each in their own order."""
         return self._rows.sorted_rows()
 
-    def insert(self, ids: NDArray[np.int64] | list[SampleId]) -> NDArray[np.int64]:
+    def insert(self, ids: Ids) -> NDArray[np.int64]:
         """Rows (B,) of `ids` (in the form of `as_ids`); ids not seen before get the next rows."""
         if isinstance(self._rows, _IntRows):
             if isinstance(ids, np.ndarray):
@@ -70,7 +70,7 @@ class SampleIndex:
             self._rows = _DictRows(id_list(self._rows.sample_ids))
         return self._rows.insert(id_list(ids))
 
-    def find(self, ids: NDArray[np.int64] | list[SampleId]) -> NDArray[np.int64]:
+    def find(self, ids: Ids) -> NDArray[np.int64]:
         """Rows (B,) of `ids`, and -1 for ids not seen before."""
         if isinstance(self._rows, _DictRows):
             return self._rows.find(id_list(ids))
@@ -79,9 +79,7 @@ class SampleIndex:
         return np.array([self._rows.find_one(each) for each in ids], dtype=np.int64)
 
 
-def row_names(
-    sample_ids: Sequence[SampleId] | NDArray[Any] | None, num_rows: int
-) -> NDArray[np.int64] | list[SampleId]:
+def row_names(sample_ids: Sequence[SampleId] | NDArray[Any] | None, num_rows: int) -> Ids:
     """Give the names of all rows of a data set in the form of `as_ids`; row numbers where there are none.
 
     Raises

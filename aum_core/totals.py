@@ -13,7 +13,7 @@ import numpy as np
 
 from aum_core.files.arrays import check_arrays, load_arrays, save_arrays
 from aum_core.growable import GrowableArray, read_only
-from aum_core.ids import as_ids
+from aum_core.ids import as_ids, ids_from_arrays, ids_to_arrays
 from aum_core.sample_index import SampleIndex, row_names
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["ByID", "Totals"]
 
 _KIND = "aum totals, version 1"
-_INT, _STR = 0, 1
+_SCHEMA = {"ids": "int64", "text": "uint8", "kinds": "uint8", "sums": "float64", "counts": "int64", "left_out": "int64"}
 _ROOM = 4096
 
 
@@ -178,12 +178,12 @@ class Totals:
             raise ValueError(f"margins: shape {values.shape}, want ({len(ids)},): one for each of the sample_ids")
         self.add_later(ids, values)
 
-    def insert(self, ids: NDArray[np.int64] | list[SampleId]) -> NDArray[np.int64]:
+    def insert(self, ids: Ids) -> NDArray[np.int64]:
         """Rows (B,) of checked `ids`; ids not seen before get rows of zeros, to be added to at once."""
         self._add_pending()
         return self._insert(ids)
 
-    def add_later(self, ids: NDArray[np.int64] | list[SampleId], margins: NDArray[Any]) -> None:
+    def add_later(self, ids: Ids, margins: NDArray[Any]) -> None:
         """Add `margins` (B,), one for each of the checked `ids` (B,), by when the totals are next looked at."""
         start, end = self._num_pending, self._num_pending + len(margins)
         if end > _ROOM or not isinstance(ids, np.ndarray):
@@ -201,10 +201,10 @@ class Totals:
             pending, self._num_pending = self._num_pending, 0
             self._add(self._pending_ids[:pending], self._pending_margins[:pending])
 
-    def _add(self, ids: NDArray[np.int64] | list[SampleId], margins: NDArray[np.float64]) -> None:
+    def _add(self, ids: Ids, margins: NDArray[np.float64]) -> None:
         self.add_at(self._insert(ids), margins)
 
-    def _insert(self, ids: NDArray[np.int64] | list[SampleId]) -> NDArray[np.int64]:
+    def _insert(self, ids: Ids) -> NDArray[np.int64]:
         rows = self._index.insert(ids)
         new = len(self._index) - len(self._sums)
         if new:
@@ -248,7 +248,7 @@ class Totals:
         self._sums.values[rows] = sums
         self._counts.values[rows] = counts
 
-    def find(self, ids: NDArray[np.int64] | list[SampleId]) -> NDArray[np.int64]:
+    def find(self, ids: Ids) -> NDArray[np.int64]:
         """Rows (B,) of checked `ids`, and -1 for those not seen."""
         self._add_pending()
         return self._index.find(ids)
@@ -297,7 +297,7 @@ class Totals:
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """The state as 1-D arrays of numbers, for a file or a framework's checkpoint."""
         tallies = {"sums": self.sums, "counts": self.counts, "left_out": np.array([self.left_out])}
-        return {**_ids_to_arrays(self.sample_ids), **tallies}
+        return {**ids_to_arrays(self.sample_ids), **tallies}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Totals:
@@ -315,7 +315,7 @@ class Totals:
         """
         check_arrays(arrays, _SCHEMA)
         totals = cls()
-        ids = _ids_from_arrays(arrays)
+        ids = ids_from_arrays(arrays)
         totals.insert(ids)
         sums, counts, left_out = arrays["sums"], arrays["counts"], arrays["left_out"]
         if not len(totals) == len(ids) == len(sums) == len(counts):
@@ -366,32 +366,3 @@ class ByID(Mapping["SampleId", Any]):
 
     def __repr__(self) -> str:
         return repr(dict(zip(self, self._column(self._totals).tolist(), strict=True)))
-
-
-# Ids in a file: 64-bit ints as they are in `ids`; else texts end to end in `text`, the end of each in `ids`,
-# and in `kinds` whether the text is an int (in hexadecimal, which has no limit of length) or a str.
-_SCHEMA = {"ids": "int64", "text": "uint8", "kinds": "uint8", "sums": "float64", "counts": "int64", "left_out": "int64"}
-
-
-def _ids_to_arrays(sample_ids: NDArray[Any]) -> dict[str, NDArray[Any]]:
-    if sample_ids.dtype != object:
-        nothing = np.empty(0, np.uint8)
-        return {"ids": sample_ids, "text": nothing, "kinds": nothing}
-    ids = sample_ids.tolist()
-    texts = [(each if isinstance(each, str) else f"{each:x}").encode("utf-8", "surrogatepass") for each in ids]
-    return {
-        "ids": np.cumsum([len(text) for text in texts], dtype=np.int64),
-        "text": np.frombuffer(b"".join(texts), np.uint8),
-        "kinds": np.array([_STR if isinstance(each, str) else _INT for each in ids], np.uint8),
-    }
-
-
-def _ids_from_arrays(arrays: Mapping[str, NDArray[Any]]) -> NDArray[np.int64] | list[SampleId]:
-    ids, kinds, text = arrays["ids"], arrays["kinds"], arrays["text"].tobytes()
-    if not len(kinds):
-        return ids
-    starts = np.concatenate([[0], ids[:-1]])
-    if len(ids) != len(kinds) or (ids < starts).any() or ids[-1] != len(text) or (kinds > _STR).any():
-        raise ValueError("the texts of the sample ids do not add up")
-    texts = [text[i:j].decode("utf-8", "surrogatepass") for i, j in zip(starts.tolist(), ids.tolist(), strict=True)]
-    return [each if kind == _STR else int(each, 16) for each, kind in zip(texts, kinds.tolist(), strict=True)]
