@@ -32,8 +32,8 @@ __all__ = [
     "widened",
 ]
 
-_BLOCK_BYTES = 512 * 1024
-_NARROW, _WIDE = 48, 256
+_BLOCK_BYTES = 512 * 1024  # fits a core's own cache
+_NARROW, _WIDE = 48, 256  # classes: where, as measured, the next way of finding the largest other becomes the faster
 _of_thread = threading.local()
 _FLOAT32, _FLOAT64, _INT64 = np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.int64)
 _NOT_ASKED = np.full(4096, -1)
@@ -194,6 +194,7 @@ def _wide_values(
     starts[:, 0] = places - targets
     starts[:, 1] = places
     starts[:, 2] = places + 1
+    # behind the last logit there is none to start at; what comes of it is put right below
     np.minimum(starts[-1:, 2], logits.size - 1, out=starts[-1:, 2])
     parts = np.maximum.reduceat(logits.reshape(-1), starts.reshape(-1)).reshape(num_rows, 3)
     parts[targets == 0, 0] = -np.inf  # a part without a logit: reduceat gives a neighbour's

@@ -101,10 +101,10 @@ class Measurements:
         """Add a checked batch of a given size, left out rows among them; running counts and AUMs where `in_turn`."""
         totals, margins, running = self.totals, batch.margins, _NOTHING
         totals.left_out += size - len(batch)
-        if self.log is None and not self.observers and not in_turn:
+        if self.log is None and not self.observers and not in_turn:  # nobody asks for rows: they are looked up later
             totals.add_later(batch.ids, margins.margin)
             return running
-        if not len(batch.rows) or batch.rows[batch.rows.argmin()] < 0:
+        if not len(batch.rows) or batch.rows[batch.rows.argmin()] < 0:  # not looked up so far, or some are new
             batch.rows = totals.insert(batch.ids)
         if in_turn or self.log is not None:
             running = totals.add_in_turn(batch.rows, margins.margin)
@@ -169,7 +169,7 @@ class Measurements:
         scores = None if self.scores is None else self.scores.from_arrays(parts["scores"])
         if scores is not None and scores.num_rows != len(totals):
             raise ValueError(f"it has scores of {scores.num_rows} samples and totals of {len(totals)}")
-        if self.log is not None:
+        if self.log is not None:  # last of what may refuse, since one on disk sets parts aside
             self.log.take_arrays(parts["records"], len(totals))
         self.observers = [scores if each is self.scores and scores is not None else each for each in self.observers]
         self.totals, self.scores = totals, scores

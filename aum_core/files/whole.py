@@ -78,7 +78,7 @@ def write_whole(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[An
             file.flush()
             os.fsync(file.fileno())
         rename(temporary, target)
-    except BaseException:
+    except BaseException:  # Ctrl-C among them
         temporary.unlink(missing_ok=True)
         raise
     _sync_folder(target.parent)

@@ -141,7 +141,7 @@ class AveragingWindow:
         if self.epochs == _FIRST_EPOCHS:
             self._disagreement = Disagreement.of(self._early_means(self.counts.values, labels))
             if self._takes(self._highest_agreement):
-                self.second = self._matrix(len(self.inside))
+                self.second = self._matrix(len(self.inside))  # from here on for logits, not for the softmax
             else:
                 self._close()
 

@@ -61,7 +61,7 @@ class RunningEpoch:
 
     def add(self, rows: NDArray[np.int64], columns: Mapping[str, NDArray[Any]]) -> None:
         """Add a batch of measurements (B,); a row may be there several times."""
-        np.add.at(self._counts.values, rows, 1)
+        np.add.at(self._counts.values, rows, 1)  # += would count a repeated row once
         for name, sums in self._sums.items():
             np.add.at(sums.values, rows, columns[name].astype(np.float64, copy=False))
 

@@ -100,6 +100,7 @@ class MarginSums(keras.metrics.Metric):
         finite = ops.isfinite(margin)
         rows = ops.where(valid, ops.where(finite, ids, self._num_samples + 1), self._num_samples)
         margin = ops.where(valid & finite, margin, 0.0)
+        # float32 has no sixteenths above that: all of a larger margin goes into the first sum
         coarse = ops.where(ops.abs(margin) < _LARGE, ops.round(margin * _GRID) / _GRID, margin)
         _add_rows(self._sums, rows, ops.stack([coarse, margin - coarse, ops.ones_like(margin)], axis=1))
         if self._needs is not None:
