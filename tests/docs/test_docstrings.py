@@ -13,7 +13,9 @@ import re
 import sys
 import textwrap
 import types
+from typing import Any
 
+import numpy as np
 import pytest
 from numpydoc.docscrape import get_doc_object
 from numpydoc.validate import Validator, validate
@@ -313,8 +315,13 @@ def made(function, docstring):
     """A module made on the spot, whose one public name is a copy of `function` with another docstring."""
     copy = types.FunctionType(function.__code__, globals(), "whole", function.__defaults__)
     copy.__kwdefaults__, copy.__doc__ = function.__kwdefaults__, docstring
+    return module_of(whole=copy)
+
+
+def module_of(**public):
+    """A module made on the spot, with these public names."""
     module = types.ModuleType("made")
-    module.whole, module.__all__ = copy, ["whole"]
+    vars(module).update(public, __all__=list(public))
     return module
 
 
@@ -360,8 +367,7 @@ def test_missing_source_is_found(monkeypatch):
 
 
 def test_partial_is_found():
-    module = made(whole, whole.__doc__)
-    module.whole = functools.partial(whole, logits=None)
+    module = module_of(whole=functools.partial(whole, logits=None))
     assert gaps(module) == ["made.whole: help() is about partial"]
 
 
@@ -378,8 +384,9 @@ class Whole:
         """Give the rows."""
         return rows
 
-    def arrays(self) -> "NDArray":  # noqa: F821 # the name is what counts
+    def arrays(self) -> "np.ndarray[Any, Any]":
         """Give all of them."""
+        return np.zeros(3)
 
     def find(self, rows):
         return rows
@@ -391,9 +398,7 @@ class Undocumented:
 
 
 def test_gaps_of_methods_and_classes_are_found():
-    module = types.ModuleType("made")
-    module.Whole, module.Undocumented, module.__all__ = Whole, Undocumented, ["Undocumented", "Whole"]
-    assert gaps(module) == [
+    assert gaps(module_of(Undocumented=Undocumented, Whole=Whole)) == [
         "made.Undocumented: GL08 no docstring",
         "made.Whole.place: PR01 rows not documented",
         "made.Whole.arrays: no shape of return is told",
