@@ -110,10 +110,10 @@ class Measurements:
             running = totals.add_in_turn(batch.rows, margins.margin)
         else:
             totals.add_at(batch.rows, margins.margin)
-        if self.log is not None:
-            self.log.append(batch.rows, _columns(margins, *running))
         for observer in self.observers:
             observer.take(batch)
+        if self.log is not None:  # last: where a disk is full, the scores have what the totals have
+            self.log.append(batch.rows, _columns(margins, *running))
         return running
 
     def records(

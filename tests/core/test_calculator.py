@@ -519,3 +519,14 @@ def test_a_calculator_is_loaded_into_another_folder(tmp_path):
     calculator.save(tmp_path / "aum.npz")
     loaded = aum_core.AUMCalculator.load(tmp_path / "aum.npz", tmp_path / "second")
     assert (loaded.save_dir, loaded.counts["cat.png"]) == (tmp_path / "second", 1)
+
+
+def test_scores_have_what_the_totals_have_where_the_log_has_no_room(tmp_path):
+    class Full(aum_core.RecordsInMemory):
+        def append(self, rows, columns):
+            raise OSError("no space left on device")
+
+    calculator = aum_core.AUMCalculator(tmp_path, compressed=False, scores=["correctness"], log=Full)
+    with pytest.raises(OSError, match="no space"):
+        calculator.accumulate(np.eye(3), [0, 1, 2], [0, 1, 2])
+    assert calculator.scores.num_rows == len(calculator.totals)
