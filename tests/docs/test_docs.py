@@ -126,6 +126,11 @@ def test_contributing_names_paths():
     assert len(PATHS.findall((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))) > 15
 
 
+def test_every_benchmark_is_named():
+    page = (ROOT / "benchmarks/README.md").read_text(encoding="utf-8")
+    assert [path.name for path in (ROOT / "benchmarks").glob("*.py") if path.name not in page] == []
+
+
 def imported_by(room):
     """What a module or a folder of the engine imports of it."""
     folder = ROOT / "aum_core" / room
