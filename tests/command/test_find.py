@@ -77,6 +77,7 @@ def digits(tmp_path_factory):
     return done, folder
 
 
+@pytest.mark.slow
 def test_the_self_check_finds_the_flipped_digits(digits):
     done, folder = digits
     assert done.returncode == 0, done.stderr
@@ -93,6 +94,7 @@ def test_the_self_check_finds_the_flipped_digits(digits):
     assert report["cut"]["flagged"] == len(csv_rows(folder / "flagged.csv")) - 1
 
 
+@pytest.mark.slow
 def test_the_self_check_is_that_of_the_files(digits):
     _, folder = digits
     from sklearn.datasets import load_digits
@@ -280,6 +282,7 @@ def test_features_are_scaled_alike_whatever_their_type(dtype):
     np.testing.assert_allclose(model.scaled(given), wanted, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_callers_warnings_are_not_spilt(tmp_path):
     X, y = blobs()
     np.savez(tmp_path / "data.npz", X=X * 1e300, y=y)
@@ -334,6 +337,7 @@ def confused(tmp_path_factory):
     return folder, done, truth, wrong
 
 
+@pytest.mark.slow
 def test_the_noise_posterior_finds_what_is_confused(confused):
     folder, _, truth, wrong = confused
     header, *rows = csv_rows(folder / "out" / "flagged.csv")
@@ -346,6 +350,7 @@ def test_the_noise_posterior_finds_what_is_confused(confused):
     assert {path.name for path in (folder / "out").iterdir()} == OF_POSTERIOR
 
 
+@pytest.mark.slow
 def test_the_default_method_finds_most_flipped_labels(tmp_path):
     done = run("find", "digits", "--flip-labels", "0.1", "--out", tmp_path)
     assert done.returncode == 0, done.stderr
@@ -355,6 +360,7 @@ def test_the_default_method_finds_most_flipped_labels(tmp_path):
     assert check["recall"] > 0.85
 
 
+@pytest.mark.slow
 def test_the_default_method_leaves_clean_data_alone(tmp_path):
     done = run("find", "digits", "--out", tmp_path)
     report = json.loads((tmp_path / "run.json").read_text())
@@ -363,6 +369,7 @@ def test_the_default_method_leaves_clean_data_alone(tmp_path):
     assert report["noise_posterior"]["conditions"][:30] in done.stdout
 
 
+@pytest.mark.slow
 def test_the_noise_posterior_tells_its_rates_and_what_to_make_of_them(confused):
     folder, done, _, wrong = confused
     report = json.loads((folder / "out" / "run.json").read_text())
@@ -699,6 +706,7 @@ def test_one_line_says_what_does_not_fit(case, tmp_path, monkeypatch, capsys):
     assert sorted(path for path in tmp_path.rglob("*")) == before  # nothing made, nothing removed
 
 
+@pytest.mark.slow
 def test_a_bad_input_in_a_process_of_its_own(tmp_path):
     np.savez(tmp_path / "data.npz", X=NAN, y=y)
     done = run("find", "data.npz", cwd=tmp_path)
@@ -809,6 +817,7 @@ def test_a_command_is_wanted():
 # what is left when it is stopped
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="a process of its own cannot be sent a Ctrl-C there")
 def test_ctrl_c_leaves_whole_files_of_this_run_alone(tmp_path):
     out = tmp_path / "out"

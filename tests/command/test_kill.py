@@ -4,9 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 BENCHMARK = Path(__file__).resolve().parents[2] / "benchmarks/kill_merge.py"
 
 
+@pytest.mark.slow
 def test_a_killed_merge_leaves_a_whole_folder_or_none():
     words = [sys.executable, BENCHMARK, "--kills", "6", "--samples", "20000"]
     done = subprocess.run(words, capture_output=True, text=True, check=False)

@@ -158,6 +158,7 @@ def frameworks_after(code):
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_import_aum_jax_loads_no_other_framework():
     use = "; aum.jax.to_totals(aum.jax.update(aum.jax.init(2), [[1.0, 2.0]], [0], [1]))"
     assert frameworks_after(f"import aum.jax{use}") == []

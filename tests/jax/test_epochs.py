@@ -32,12 +32,14 @@ def measured(calculator, course, step=STEP, begin=lambda state: state):
     return calculator
 
 
+@pytest.mark.slow
 def test_all_scores_and_the_posterior_are_the_engines(calculator, course, tmp_path):
     expected = course.measured_by_engine(tmp_path)
     assert expected.scores.describe()["averaging_window"]["closed"]
     course.assert_same(measured(calculator, course), expected)
 
 
+@pytest.mark.slow
 def test_one_run_finds_what_the_engine_finds(course, tmp_path):
     def train(targets, num_classes, calculator):
         np.testing.assert_array_equal(targets, course.targets)
@@ -48,6 +50,7 @@ def test_one_run_finds_what_the_engine_finds(course, tmp_path):
     course.assert_found(findings, tmp_path / "engine")
 
 
+@pytest.mark.slow
 def test_a_calculator_saved_between_epochs_goes_on(calculator, course, tmp_path):
     for epoch in range(course.num_epochs):
         state = init(course.size, course.num_classes, calculator.needs)
@@ -59,6 +62,7 @@ def test_a_calculator_saved_between_epochs_goes_on(calculator, course, tmp_path)
     course.assert_same(calculator, course.measured_by_engine(tmp_path))
 
 
+@pytest.mark.slow
 def test_a_whole_epoch_in_one_scan(calculator, course, tmp_path):
     @partial(jax.jit, donate_argnums=0)
     def train(state, batches):
@@ -71,12 +75,14 @@ def test_a_whole_epoch_in_one_scan(calculator, course, tmp_path):
     course.assert_same(calculator, course.measured_by_engine(tmp_path))
 
 
+@pytest.mark.slow
 def test_each_score_alone(course, tmp_path):
     for name in course.scores:
         calculator = measured(AUMCalculator(tmp_path, scores=[name], noise_posterior=True), course)
         course.assert_same(calculator, course.measured_by_engine(tmp_path, [name]))
 
 
+@pytest.mark.slow
 def test_what_the_posterior_needs_no_more_is_left_away(course, tmp_path):
     calculator = AUMCalculator(tmp_path, noise_posterior=True)
     there = []
@@ -101,6 +107,7 @@ def test_a_state_of_zeros_begins_an_epoch_without_compiling_anew(calculator, cou
     course.assert_same(calculator, course.measured_by_engine(tmp_path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=["auto", "explicit"])
 def test_spread_over_a_mesh(kind, calculator, course, tmp_path):
     mesh = jax.make_mesh((4,), ("data",), axis_types=(kind,))
@@ -116,6 +123,7 @@ def test_spread_over_a_mesh(kind, calculator, course, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_shard_map_gathers_the_batch_into_a_replicated_state(calculator, course, tmp_path):
     mesh = jax.make_mesh((4,), ("data",))
     specs = P(), *[P("data")] * 3
@@ -127,6 +135,7 @@ def test_shard_map_gathers_the_batch_into_a_replicated_state(calculator, course,
     )
 
 
+@pytest.mark.slow
 def test_what_nobody_asked_for_is_neither_kept_nor_compiled():
     state = init(3, 3, Needs(("correct",)))
     assert (list(state.columns), state.softmax, state.logits) == (["correct"], None, None)
@@ -136,6 +145,7 @@ def test_what_nobody_asked_for_is_neither_kept_nor_compiled():
     assert "exponential" in STEP.lower(with_softmax, LOGITS, jnp.array([0, 2, 2]), jnp.arange(3)).compile().as_text()
 
 
+@pytest.mark.slow
 def test_a_donated_state_is_updated_in_place():
     state = init(50_000, 3, POSTERIOR)
     state = STEP(state, LOGITS, jnp.array([0, 2, 2]), jnp.arange(3))
@@ -168,12 +178,14 @@ def test_what_does_not_count_is_left_out_of_every_column():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("logits", "correct"), [([1, 1, 0], 0), ([2, 1, 0], 0), ([0, 1, 1], 1), ([0, 1, 2], 0)])
 def test_of_tied_logits_the_lowest_class_is_the_answer(logits, correct):
     state = update(init(1, 3, Needs(("correct",))), np.array([logits], np.float32), [1], [0])
     assert state.columns["correct"].tolist() == [correct]
 
 
+@pytest.mark.slow
 def test_half_logits_are_measured_in_float32():
     logits = jnp.asarray(LOGITS * 1.1, jnp.bfloat16)
     needs = Needs(("confidence",))
@@ -217,6 +229,7 @@ def test_a_score_of_margins_alone_has_its_labels(tmp_path):
     assert calculator.scores.labels.tolist() == [0, 2, 2]
 
 
+@pytest.mark.slow
 def test_shards_of_an_epoch_merge(calculator, course, tmp_path):
     for epoch in range(course.num_epochs):
         shards = [init(course.size, course.num_classes, calculator.needs)] * 2

@@ -13,6 +13,8 @@ import pytest
 
 from aum.jax import AUMCalculator, Totals, init, merge_processes, to_totals
 
+pytestmark = pytest.mark.slow  # starts processes
+
 WORKER = Path(__file__).with_name("processes.py")
 SIZE = 2
 

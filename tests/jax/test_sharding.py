@@ -11,6 +11,8 @@ from jax.sharding import PartitionSpec as P
 
 from aum.jax import init, measure, merge, to_totals, update
 
+pytestmark = pytest.mark.slow  # compiles for meshes of devices
+
 N = 12
 
 

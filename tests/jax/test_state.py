@@ -88,6 +88,7 @@ def test_what_a_float32_cannot_hold_is_kept_from_step_to_step():
     assert sums_of(state).tolist() == [0.0, 1.0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "num_samples"), [(1, 1), (2, 1), (3, 2), (100, 7), (100, 300), (257, 1)])
 def test_repeated_ids_in_a_batch_are_each_counted_exactly(size, num_samples):
     generator = np.random.default_rng(size)

@@ -79,6 +79,7 @@ def test_scan(stream, assert_counted):
     assert_counted(state, stream())
 
 
+@pytest.mark.slow
 def test_vmap_over_seeds(stream, assert_counted):
     seeds = [stream(seed=seed) for seed in range(3)]
     states = jax.vmap(lambda _: init(N))(jnp.arange(3))
@@ -88,6 +89,7 @@ def test_vmap_over_seeds(stream, assert_counted):
         assert_counted(jax.tree.map(lambda leaf, i=i: leaf[i], states), batches)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrap", [lambda loss: loss, jax.checkpoint], ids=["plain", "remat"])
 def test_value_and_grad_counts_once_and_differentiates_nothing_more(wrap, weights, batches, untrained):
     def loss(weights, state, targets, ids):
@@ -108,6 +110,7 @@ def test_margins_have_no_gradient(weights):
     assert not gradient.any()
 
 
+@pytest.mark.slow
 def test_margins_are_those_before_the_step(weights, batches):
     """With a learning rate: what is counted is what the forward pass of the step saw."""
 

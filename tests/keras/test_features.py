@@ -102,6 +102,7 @@ def test_generator(problem, tmp_path):
     problem.assert_right(fit(problem, problem.model(), tmp_path, batches(), steps_per_epoch=5))
 
 
+@pytest.mark.slow
 @pytest.mark.feature("labels as indices (B,) and (B, 1), ints and floats")
 @pytest.mark.parametrize("shape", [(-1,), (-1, 1)])
 @pytest.mark.parametrize("dtype", ["int32", "uint8", "float32"])
@@ -141,6 +142,7 @@ def nested_softmax(problem):
 SOFTMAXES = [softmax_layer, activation_layer, functional_softmax, subclassed_softmax, nested_softmax]
 
 
+@pytest.mark.slow
 @pytest.mark.feature("softmax outputs, exact where they are saturated")
 @pytest.mark.parametrize("make", SOFTMAXES)
 def test_softmax_outputs(problem, tmp_path, make):
@@ -171,6 +173,7 @@ def test_binary_models(problem, tmp_path, activation):
     np.testing.assert_allclose(totals.aums, np.where(y == 1, z, -z), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.feature("`jit_compile=True`")
 @pytest.mark.filterwarnings("ignore")  # torch.compile warns of much, of its own
 @pytest.mark.parametrize("activation", ["softmax"] if BACKEND == "torch" else [None, "softmax"])  # inductor is slow
@@ -184,12 +187,14 @@ def test_steps_per_execution(problem, tmp_path):
     problem.assert_right(fit(problem, problem.model(steps_per_execution=3), tmp_path))
 
 
+@pytest.mark.slow
 @pytest.mark.feature("`run_eagerly`")
 @pytest.mark.parametrize("activation", [None, "softmax"])
 def test_run_eagerly(problem, tmp_path, activation):
     problem.assert_right(fit(problem, problem.model(activation, run_eagerly=True), tmp_path))
 
 
+@pytest.mark.slow
 @pytest.mark.feature("mixed precision")
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 @pytest.mark.parametrize("output", [None, "float32"])
@@ -203,6 +208,7 @@ def test_mixed_precision(problem, tmp_path, policy, output):
         keras.config.set_dtype_policy("float32")
 
 
+@pytest.mark.slow
 @pytest.mark.feature("`class_weight` and `sample_weight` weigh the loss, and no margin")
 @pytest.mark.parametrize("weights", ["class_weight", "sample_weight"])
 def test_weights(problem, tmp_path, weights):
@@ -244,6 +250,7 @@ MODELS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.feature("functional, Sequential, subclassed, unbuilt; dict and list inputs")
 @pytest.mark.parametrize("name", MODELS)
 def test_models(problem, tmp_path, name):
@@ -367,6 +374,7 @@ def test_model_checkpoint(problem, tmp_path, name):
     np.testing.assert_array_equal(plain.get_weights()[0], problem.weights)
 
 
+@pytest.mark.slow
 @pytest.mark.feature("`BackupAndRestore`: crash and resume, in whichever order the callbacks stand")
 @pytest.mark.parametrize(
     ("order", "where"),
@@ -452,6 +460,7 @@ def test_early_stopping(problem, tmp_path):
     problem.assert_right(callback.totals, count=2)
 
 
+@pytest.mark.slow
 @pytest.mark.feature("`tf.distribute.MirroredStrategy`", jax="TensorFlow's own", torch="TensorFlow's own")
 @pytest.mark.parametrize("activation", [None, "softmax"])
 def test_mirrored_strategy(problem, tmp_path, activation):
@@ -581,6 +590,7 @@ def test_scores_and_posterior(course, all_scores, tmp_path):
     assert run["framework"] == f"keras on {BACKEND}"
 
 
+@pytest.mark.slow
 @pytest.mark.feature("a resumed fit goes on with the scores, to the bit")
 def test_scores_of_a_resumed_fit(course, all_scores, tmp_path):
     folders = [(tmp_path / "whole", [0, 6]), (tmp_path / "pieces", [0, 2, 5, 6])]
@@ -666,6 +676,7 @@ def assert_scores(problem, folder, model, expected_folder, **options):
             np.testing.assert_allclose(found[column], wanted[column], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.feature("scores of softmax outputs, subclassed models (`num_classes` told) and `jit_compile=True`")
 @pytest.mark.filterwarnings("ignore")  # torch.compile warns of much, of its own
 @pytest.mark.parametrize("how", ["softmax", "subclassed", "jit_compile", "run_eagerly"])
@@ -679,6 +690,7 @@ def test_scores_of_models(problem, tmp_path, how):
     assert_scores(problem, tmp_path / "found", model, tmp_path / "wanted")
 
 
+@pytest.mark.slow
 @pytest.mark.feature("scores under `tf.distribute.MirroredStrategy`", jax="TensorFlow's own", torch="TensorFlow's own")
 def test_scores_under_a_mirrored_strategy(problem, tmp_path):
     import tensorflow as tf

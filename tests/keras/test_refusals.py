@@ -252,6 +252,7 @@ def loaded_by(*lines):
     return [set(line.split(",")) for line in done.stdout.splitlines()]
 
 
+@pytest.mark.slow
 def test_import_loads_no_framework_but_what_keras_does():
     other = "torch" if BACKEND != "torch" else "tensorflow"  # Keras on torch brings JAX
     by_keras, by_us, by_both = loaded_by("import keras", "import aum.keras", f"import {other}")

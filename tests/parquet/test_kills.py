@@ -4,6 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.slow  # starts processes
+
 KILL = Path(__file__).resolve().parents[2] / "benchmarks/kill.py"
 
 

@@ -54,6 +54,7 @@ def fan_in(request, monkeypatch):
     monkeypatch.setattr(parts, "_GROUP_ROWS", 3)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("fan_in")
 @pytest.mark.parametrize("part_size", [20, 1000])
 @pytest.mark.parametrize("ids", IDS)

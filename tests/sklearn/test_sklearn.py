@@ -439,6 +439,7 @@ def digits():
     return X / 16, noisy, flipped, y
 
 
+@pytest.mark.slow
 @by_name
 def test_flipped_digits_are_found(classifier, digits, tmp_path):
     X, noisy, flipped, truth = digits
@@ -451,6 +452,7 @@ def test_flipped_digits_are_found(classifier, digits, tmp_path):
     assert findings.flagged[flipped].mean() > 0.8
 
 
+@pytest.mark.slow
 def test_names_of_classes_reach_the_files(digits, tmp_path):
     X, noisy, flipped, _ = digits
     names = np.array(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"])
@@ -529,6 +531,7 @@ def test_what_does_not_fit_is_said_before_anything_is_written(tmp_path, change, 
 # find_by_posterior
 
 
+@pytest.mark.slow
 def test_flipped_digits_are_likely_wrong(digits, tmp_path):
     X, noisy, flipped, truth = digits
     names = np.array([f"digit {each}" for each in range(10)])

@@ -30,6 +30,7 @@ def test_restored_state_goes_on_where_the_saved_one_was(tmp_path):
     assert int(restored.nonfinite) == int(restored.invalid) == 3
 
 
+@pytest.mark.slow
 def test_a_checkpoint_holds_what_was_there_when_it_was_saved(tmp_path):
     state = AUMState(3)
     checkpoint = tf.train.Checkpoint(model=tf.Module(), aum=state)

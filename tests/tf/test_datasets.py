@@ -78,6 +78,7 @@ def unordered():
     return options
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STABLE)
 def test_data_sets_of_a_fixed_order_get_ids(name):
     dataset = with_index(STABLE[name]())

@@ -27,6 +27,7 @@ def measure(state, course, epoch, step=None):
         (step or state.update)(*map(tf.constant, batch))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", MODES)
 def test_all_scores_and_the_posterior_are_the_engines(mode, calculator, course, tmp_path):
     state = state_of(course, calculator)
@@ -52,6 +53,7 @@ def test_one_run_finds_what_the_engine_finds(course, tmp_path):
     course.assert_found(findings, tmp_path / "engine")
 
 
+@pytest.mark.slow
 def test_each_score_alone(course, tmp_path):
     for name in course.scores:
         calculator = AUMCalculator(tmp_path, scores=[name], noise_posterior=True)
@@ -148,6 +150,7 @@ def test_of_tied_logits_the_lowest_class_is_the_answer(logits, correct):
     assert state.end_epoch().sums["correct"].tolist() == [correct]
 
 
+@pytest.mark.slow
 def test_a_checkpoint_within_an_epoch_goes_on_within_it(calculator, course, tmp_path):
     state = state_of(course, calculator)
     for epoch in range(course.num_epochs):

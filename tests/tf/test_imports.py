@@ -8,6 +8,8 @@ import pytest
 
 import aum
 
+pytestmark = pytest.mark.slow  # starts processes
+
 OTHERS = ("torch", "jax", "flax", "keras", "sklearn", "pandas", "pyarrow", "rich")
 # TensorFlow itself imports some of these where it finds them: what counts is what comes on top
 TELL_NEW_MODULES = """

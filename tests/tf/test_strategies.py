@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.slow  # starts processes
+
 TWO_REPLICAS = """
 import numpy as np
 import tensorflow as tf

@@ -11,6 +11,8 @@ import pytest
 from aum.command.cli import main
 from aum_core import Totals, compute_margins
 
+pytestmark = pytest.mark.slow  # starts processes
+
 WORKER = Path(__file__).with_name("workers.py")
 SIZE = 2
 

@@ -20,6 +20,7 @@ def assert_ids_belong_to_their_samples(loader, num_samples):
     assert sorted(seen) == list(range(num_samples))
 
 
+@pytest.mark.slow  # starts processes
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_loader_with_worker_processes(num_workers):
     dataset = DatasetWithIndex(base())

@@ -14,6 +14,8 @@ from torch.utils.data import DataLoader, DistributedSampler, RandomSampler, Tens
 from aum.torch import AUMCalculator, Totals, mark_padding, merge_ranks
 from aum_core import read_aum_values
 
+pytestmark = pytest.mark.slow  # starts processes
+
 WORKER = Path(__file__).with_name("ranks.py")
 KINDS = ("rows", "sparse", "beyond 64 bits", "strings", "mixed")
 

@@ -11,6 +11,8 @@ import aum_core
 from aum.parquet import read_records
 from aum.torch import AUMCalculator
 
+pytestmark = pytest.mark.slow  # starts processes
+
 WORKER = Path(__file__).with_name("record_ranks.py")
 
 
