@@ -1,8 +1,8 @@
 """What several processes tell each other before and while their totals become one.
 
-First each tells a *word*, a few hundred bytes of JSON: what it has, what it was asked for, or what is wrong. All read
-the same words and come to the same verdict, so that an error is raised by all of them or by none: a process that raised
-alone would leave the others waiting. Only then do arrays travel, of known lengths.
+First each tells a *header*, a few hundred bytes of JSON: what it has, what it was asked for, or what is wrong. All
+read the same headers and come to the same verdict, so that an error is raised by all of them or by none: a process that
+raised alone would leave the others waiting. Only then do arrays travel, of known lengths.
 """
 
 from __future__ import annotations
@@ -21,18 +21,21 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Forms",
-    "Word",
-    "check_words",
+    "Header",
+    "check_headers",
     "dense_size",
     "dense_sums",
     "forms_of",
     "from_dense_sums",
+    "make_header",
     "own_totals",
-    "tell",
 ]
 
-Word = dict[str, Any]
+Header = dict[str, Any]
+"""What a process tells of itself: ``"same"``, which all must have alike, and ``"error"`` where something is wrong."""
+
 Forms = dict[str, tuple[str, int]]
+"""Dtype and length of arrays by name, in the order in which they travel."""
 
 _ROOM = 2  # a table of all ids up to the largest may have this many places for each sample that a process measured
 
@@ -52,14 +55,23 @@ def own_totals(measured: Any) -> tuple[Totals, dict[str, Any]]:
     raise TypeError(f"measured: {type(measured).__name__}, want a calculator or aum_core.Totals")
 
 
-def tell(prepare: Callable[[], tuple[Totals, dict[str, Any]]], asked: dict[str, Any]) -> tuple[Totals, Word, Any]:
-    """Prepare the own totals, and make the word on them.
+def make_header(
+    prepare: Callable[[], tuple[Totals, dict[str, Any]]], asked: dict[str, Any]
+) -> tuple[Totals, Header, Exception | None]:
+    """Prepare the own totals, and make the header of them.
+
+    Parameters
+    ----------
+    prepare : callable
+        Gives the totals, and the options that all processes must share.
+    asked : dict
+        What else all must have alike: the call and its arguments.
 
     Returns
     -------
     totals : Totals
         Empty where something is wrong.
-    word : dict
+    header : dict
         What to tell the others.
     error : Exception or None
         What is wrong.
@@ -71,7 +83,7 @@ def tell(prepare: Callable[[], tuple[Totals, dict[str, Any]]], asked: dict[str, 
         return Totals(), {"same": same, "error": f"{type(error).__name__}: {error}"}, error
     ids = totals.sample_ids
     are_rows = ids.dtype != object and (not len(ids) or int(ids.min()) >= 0)
-    word = {
+    header = {
         "same": {**same, **options},
         "samples": len(totals),
         "measurements": totals.measurements,
@@ -79,23 +91,23 @@ def tell(prepare: Callable[[], tuple[Totals, dict[str, Any]]], asked: dict[str, 
         "largest_row": int(ids.max(initial=-1)) if are_rows else None,
         "forms": forms_of(totals.to_arrays()),
     }
-    return totals, json.loads(json.dumps(word)), None  # as the others read it
+    return totals, json.loads(json.dumps(header)), None  # as the others read it
 
 
-def check_words(words: Sequence[Word]) -> None:
+def check_headers(headers: Sequence[Header]) -> None:
     """Raise on all processes where something is wrong on one, or where they were asked for different things.
 
     Raises
     ------
     ValueError
     """
-    wrong = {rank: word["error"] for rank, word in enumerate(words) if "error" in word}
+    wrong = {rank: header["error"] for rank, header in enumerate(headers) if "error" in header}
     if wrong:
         rank, message = next(iter(wrong.items()))
         more = f" (and on {len(wrong) - 1} others)" if len(wrong) > 1 else ""
         raise ValueError(f"on process {rank}{more}: {message}")
-    for name in sorted({name for word in words for name in word["same"]}):
-        found = [word["same"].get(name) for word in words]
+    for name in sorted({name for header in headers for name in header["same"]}):
+        found = [header["same"].get(name) for header in headers]
         other = next((rank for rank, value in enumerate(found) if value != found[0]), None)
         if other is not None:
             raise ValueError(
@@ -103,12 +115,12 @@ def check_words(words: Sequence[Word]) -> None:
             )
 
 
-def dense_size(words: Sequence[Word]) -> int | None:
+def dense_size(headers: Sequence[Header]) -> int | None:
     """Length of arrays that have a place for every id; None where ids are not rows of a data set, or too sparse."""
-    if any(word["largest_row"] is None for word in words):
+    if any(header["largest_row"] is None for header in headers):
         return None
-    size = max(int(word["largest_row"]) for word in words) + 1
-    return size if size <= _ROOM * sum(int(word["samples"]) for word in words) else None
+    size = max(int(header["largest_row"]) for header in headers) + 1
+    return size if size <= _ROOM * sum(int(header["samples"]) for header in headers) else None
 
 
 def dense_sums(totals: Totals, size: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -119,9 +131,9 @@ def dense_sums(totals: Totals, size: int) -> tuple[NDArray[np.float64], NDArray[
     return sums, counts
 
 
-def from_dense_sums(sums: NDArray[np.float64], counts: NDArray[np.int64], words: Sequence[Word]) -> Totals:
+def from_dense_sums(sums: NDArray[np.float64], counts: NDArray[np.int64], headers: Sequence[Header]) -> Totals:
     """Totals of sums and counts by id over all processes."""
-    return Totals.from_rows(sums, counts, left_out=sum(int(word["left_out"]) for word in words))
+    return Totals.from_rows(sums, counts, left_out=sum(int(header["left_out"]) for header in headers))
 
 
 def forms_of(arrays: dict[str, NDArray[Any]]) -> Forms:

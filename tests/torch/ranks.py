@@ -138,6 +138,7 @@ class Job:
                 optimizer.zero_grad()
                 torch.nn.functional.cross_entropy(logits, targets).backward()
                 optimizer.step()
+            careful.end_epoch()
         careful.finalize()
         careless.finalize()
         np.save(self.folder / f"{name} confidence {self.rank}.npy", confidence.numpy())
@@ -196,7 +197,6 @@ def main():
     job.train("fsdp", lambda model: fully_shard(model, mesh=dist.init_device_mesh("cpu", (job.size,))))  # type: ignore[attr-defined] # it is there
     job.keep_records_on_different_disks()
     job.judge("judged", 8).finalize()
-    job.told["uneven"] = message_of(job.judge("uneven", 2 + 2 * job.rank).finalize)
     job.search()
     job.finalize_alone()
     job.wait_in_vain()

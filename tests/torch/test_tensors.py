@@ -123,7 +123,9 @@ def test_numpy_arrays_are_welcome_too(calculator):
 def test_cpu_logits_are_not_copied(monkeypatch, calculator):
     logits, targets, ids = random_batch()
     seen = []
-    monkeypatch.setattr(aum.torch, "compute_margins", lambda *args, **_: seen.append(args) or compute_margins(*args))
+    monkeypatch.setattr(
+        aum.torch.backend, "compute_margins", lambda *args, **_: seen.append(args) or compute_margins(*args)
+    )
     calculator.accumulate(logits, targets, ids)
     assert seen[0][0].__array_interface__["data"][0] == logits.data_ptr()
     assert seen[0][1].__array_interface__["data"][0] == targets.data_ptr()
@@ -165,11 +167,11 @@ class TestOnAnotherDevice:
 
     @pytest.fixture(autouse=True)
     def elsewhere(self, monkeypatch):
-        monkeypatch.setattr(aum.torch, "compute_margins", None)  # the host's path would fail
+        monkeypatch.setattr(aum.torch.backend, "compute_margins", None)  # the host's path would fail
         monkeypatch.setattr(
             aum.torch.TorchBackend,
             "measure",
-            lambda _, logits, targets, **_asked: aum.torch._measure_on_device(logits, targets),
+            lambda _, logits, targets, **_asked: aum.torch.backend._measure_on_device(logits, targets),
         )
 
     @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
@@ -221,7 +223,7 @@ class TestOnAnotherDevice:
         transfers = []
         numpy = torch.Tensor.numpy
         monkeypatch.setattr(torch.Tensor, "numpy", lambda self, **kw: transfers.append(self.shape) or numpy(self, **kw))
-        aum.torch._measure_on_device(logits, targets)
+        aum.torch.backend._measure_on_device(logits, targets)
         big = [shape for shape in transfers if len(shape) == 2 and shape[0] == 5]
         assert big == [torch.Size([5, 12])]
 
@@ -230,7 +232,7 @@ def test_tensors_of_another_device_are_reduced_there(calculator, monkeypatch):
     logits, targets, ids = random_batch()
     host = compute_margins(logits.numpy(), targets.numpy())
     seen = []
-    monkeypatch.setattr(aum.torch, "_measure_on_device", lambda *args: seen.append(args) or host)
+    monkeypatch.setattr(aum.torch.backend, "_measure_on_device", lambda *args: seen.append(args) or host)
     calculator.accumulate(logits.to("meta").requires_grad_(), targets.to("meta"), ids)
     assert [each.device.type for each in seen[0]] == ["meta", "meta"]
     assert not seen[0][0].requires_grad

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from aum._processes import Word, check_words, own_totals, tell
+from aum._processes import Header, check_headers, make_header, own_totals
 from aum.jax.state import AUMState, to_totals
 from aum_core import Totals
 
@@ -64,15 +64,15 @@ def merge_processes(
     >>> merge_processes(state).sample_ids  # of all processes, after jax.distributed.initialize()
     array([2])
     """
-    own, word, error = tell(partial(_own_totals, measured, sample_ids), {})
-    words = [word] if jax.process_count() == 1 else _words(word)
+    own, header, error = make_header(partial(_own_totals, measured, sample_ids), {})
+    headers = [header] if jax.process_count() == 1 else _headers(header)
     try:
-        check_words(words)
+        check_headers(headers)
     except ValueError as verdict:
         raise verdict from error  # the own one, if it was that
     merged = Totals()
-    for source, told in enumerate(words):
-        merged.include(own if len(words) == 1 else _of_process(source, own, told))
+    for source, told in enumerate(headers):
+        merged.include(own if len(headers) == 1 else _of_process(source, own, told))
     return merged.sorted()
 
 
@@ -90,9 +90,9 @@ def _own_totals(measured: Any, sample_ids: Any) -> tuple[Totals, dict[str, Any]]
     return nothing, {}
 
 
-def _words(word: Word) -> list[Word]:
+def _headers(header: Header) -> list[Header]:
     """What each process tells."""
-    content = np.frombuffer(json.dumps(word).encode(), np.uint8)
+    content = np.frombuffer(json.dumps(header).encode(), np.uint8)
     sizes = multihost_utils.process_allgather(np.array([len(content)], np.int32)).reshape(-1)
     padded = np.zeros(int(sizes.max()), np.uint8)
     padded[: len(content)] = content
@@ -100,7 +100,7 @@ def _words(word: Word) -> list[Word]:
     return [json.loads(text[:size].tobytes()) for text, size in zip(texts, sizes, strict=True)]
 
 
-def _of_process(source: int, own: Totals, told: Word) -> Totals:
+def _of_process(source: int, own: Totals, told: Header) -> Totals:
     """Totals of one process, on all."""
     arrays = own.to_arrays()
     is_source = source == jax.process_index()
