@@ -108,7 +108,12 @@ class AUMCalculator(aum_core.AUMCalculator):
     def all_ranks(self) -> aum_core.AUMCalculator:
         """What all ranks measured in the epochs that have ended: their `totals`, `scores` and `noise_posterior`.
 
-        Only on rank 0, where several ranks keep scores or the noise posterior. It is for looking at: feed this one.
+        It is for looking at: feed this one.
+
+        Raises
+        ------
+        AttributeError
+            But on rank 0, where several ranks keep scores or the noise posterior.
         """
         if self._rank_scores is None or self._rank_scores.all_ranks is None:
             raise AttributeError(
@@ -119,7 +124,13 @@ class AUMCalculator(aum_core.AUMCalculator):
 
     @property
     def scores(self) -> Scores:
-        """The other scores, aligned to `totals`; those of several ranks are `all_ranks.scores`."""
+        """The other scores, aligned to `totals`; see `aum_core.AUMCalculator.scores`.
+
+        Raises
+        ------
+        AttributeError
+            Where none are kept, or by several ranks: then they are `all_ranks.scores`.
+        """
         if self._rank_scores is not None:
             raise AttributeError("scores: those of several ranks are calculator.all_ranks.scores, on rank 0")
         return super().scores
