@@ -56,7 +56,7 @@ class TorchBackend:
     def logits(self, logits: Any) -> NDArray[Any]:
         """Give the logits of a batch on the host; see `aum_core.Backend.logits`."""
         if isinstance(logits, torch.Tensor) and logits.dtype in _HALF:
-            logits = logits.detach().float()
+            logits = logits.detach().cpu().float()  # in this order half as much travels
         return widened(self.to_numpy(logits))
 
 
