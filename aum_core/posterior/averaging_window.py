@@ -19,8 +19,8 @@ from aum_core.posterior.confident_learning import MeanProbabilities
 from aum_core.posterior.early_statistics import Disagreement, EarlyStatistics, SymmetricNoise
 from aum_core.posterior.estimate import estimate
 from aum_core.posterior.tables import write_posterior
+from aum_core.scores.collector import add_by_row
 from aum_core.scores.needs import Needs
-from aum_core.scores.running_epoch import add_by_row
 
 if TYPE_CHECKING:
     import os

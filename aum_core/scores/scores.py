@@ -10,10 +10,9 @@ import numpy as np
 
 from aum_core.files.tables import ranked, write_table
 from aum_core.growable import GrowableArray
+from aum_core.scores.collector import EpochCollector
 from aum_core.scores.kinds import SCORES, check_names
-from aum_core.scores.labels import GivenLabels
-from aum_core.scores.needs import Needs, columns
-from aum_core.scores.running_epoch import RunningEpoch
+from aum_core.scores.needs import Needs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -123,10 +122,9 @@ class Scores(Mapping[str, "NDArray[np.float64]"]):
         self._kinds = [SCORES[name] for name in self.names]
         needed = {kind.needs for kind in self._kinds} | ({"correct"} if class_sums is not None else set())
         self._columns = tuple(sorted(needed - {"margin"}))
-        self._epoch = RunningEpoch(sorted(needed))
+        self._epoch = EpochCollector(Needs(self._columns))
         kept = ["epochs", *(name for kind in self._kinds for name in kind.keeps)]
         self._kept = {name: GrowableArray(np.float64) for name in kept}
-        self._labels = GivenLabels()
         self.needs = self._needs_now()
         """What of the next measurements is added up."""
 
@@ -150,12 +148,12 @@ class Scores(Mapping[str, "NDArray[np.float64]"]):
     @property
     def num_rows(self) -> int:
         """N."""
-        return len(self._labels)
+        return self._epoch.num_rows
 
     @property
     def labels(self) -> NDArray[np.int64]:
         """The given label of each row, (N,); -1 where it was not measured."""
-        return self._labels.values.astype(np.int64)
+        return self._epoch.labels
 
     @property
     def needs_other_logit(self) -> bool:
@@ -175,15 +173,14 @@ class Scores(Mapping[str, "NDArray[np.float64]"]):
         ValueError
             Where a sample comes with another label than before, or with two at once; where C is another.
         """
-        num_classes = None if batch.logits is None else batch.logits.shape[1]
-        self._labels.check(batch.ids, batch.rows, batch.margins.target_logit, num_classes)
+        self._epoch.check(batch)
 
     def check_epoch(self, ids: Any, rows: NDArray[np.int64], epoch: EpochSums) -> None:
         """Check the labels and the number of classes of `epoch`, whose samples are `ids`; for errors see `check`.
 
         Their `rows` (M,) in the totals are -1 where they are new.
         """
-        self._labels.check(ids, rows, epoch.labels, epoch.num_classes)
+        self._epoch.check_labels(ids, rows, epoch.labels, epoch.num_classes)
 
     def take(self, batch: Batch) -> None:
         """Take the measurements of `batch`, which was checked."""
@@ -193,13 +190,9 @@ class Scores(Mapping[str, "NDArray[np.float64]"]):
         self.grow(int(rows[rows.argmax()]) + 1)
         if self._epoch.share_seen(rows) >= _SEEN_BEFORE:
             self.end_epoch()
-        num_classes = None if batch.logits is None else batch.logits.shape[1]
-        self._labels.put(rows, batch.margins.target_logit, num_classes)
-        softmax = batch.softmax() if self.needs.uses_softmax else None
-        measured = columns(np, self.needs.columns, batch.margins, softmax)
-        self._epoch.add(rows, {"margin": batch.margins.margin, **measured})
+        self._epoch.take(batch)
         if self.class_sums is not None and self.needs.has_matrices:
-            self.class_sums.add(rows, softmax, batch.logits)
+            self.class_sums.add(rows, batch.softmax() if self.needs.softmax else None, batch.logits)
 
     def add_epoch(self, rows: NDArray[np.int64], epoch: EpochSums) -> None:
         """Take the sums of a whole epoch that were added up elsewhere, and end it.
@@ -213,8 +206,7 @@ class Scores(Mapping[str, "NDArray[np.float64]"]):
         """
         self.grow(int(rows.max(initial=-1)) + 1)
         self.end_epoch()
-        self._labels.put(rows, epoch.labels, epoch.num_classes)
-        self._epoch.include(rows, epoch.counts, epoch.sums)
+        self._epoch.include(rows, epoch)
         if self.class_sums is not None and self.needs.has_matrices:
             self.class_sums.add(rows, epoch.softmax, epoch.logits)
         self.end_epoch()
@@ -225,12 +217,12 @@ class Scores(Mapping[str, "NDArray[np.float64]"]):
         if not len(epoch.rows):
             return
         if self.class_sums is not None:
-            self.class_sums.end_epoch(self._epoch.counts, _agreement(epoch), self._labels.values)
+            self.class_sums.end_epoch(self._epoch.counts, _agreement(epoch), self.labels)
         kept = {name: array.values for name, array in self._kept.items()}
         for kind in self._kinds:
             kind.take(kept, epoch)
         kept["epochs"][epoch.rows] += 1
-        self._epoch.clear()
+        self._epoch.begin(self._epoch.needs)
         self.needs = self._needs_now()
 
     def noise_posterior(self) -> Any:
@@ -276,16 +268,15 @@ class Scores(Mapping[str, "NDArray[np.float64]"]):
             return
         for array in self._kept.values():
             array.append_zeros(new)
-        self._epoch.grow(new)
-        self._labels.grow(num_rows)
+        self._epoch.grow(num_rows)
         if self.class_sums is not None:
             self.class_sums.grow(num_rows)
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Give the whole state as 1-D arrays by name."""
-        header: dict[str, Any] = {"names": self.names, "num_classes": self._labels.num_classes}
-        arrays = {"labels": self._labels.values}
-        arrays |= {f"column{place}": each.values for place, each in enumerate(self._arrays())}
+        header: dict[str, Any] = {"names": self.names}
+        arrays = {f"epoch.{name}": each for name, each in self._epoch.to_arrays().items()}
+        arrays |= {f"kept.{name}": each.values for name, each in self._kept.items()}
         if self.class_sums is not None:
             header["class_sums"] = self.class_sums.header()
             arrays |= self.class_sums.to_arrays()
@@ -305,10 +296,12 @@ class Scores(Mapping[str, "NDArray[np.float64]"]):
             found, wanted = (header["names"], "class_sums" in header), (list(self.names), self.class_sums is not None)
             if found != wanted:
                 raise ValueError(f"names and noise posterior are {found} and {wanted}, want the same in both")
-            scores.grow(len(arrays["labels"]))
-            scores._labels.fill(arrays["labels"], header["num_classes"])
-            for place, each in enumerate(scores._arrays()):
-                each.fill(arrays[f"column{place}"])
+            of_epoch = {name.removeprefix("epoch."): each for name, each in arrays.items() if name.startswith("epoch.")}
+            epoch = self._epoch.from_arrays(of_epoch)
+            scores.grow(epoch.num_rows)
+            scores._epoch = epoch
+            for name, each in scores._kept.items():
+                each.fill(arrays[f"kept.{name}"])
             if scores.class_sums is not None:
                 scores.class_sums.fill(header["class_sums"], arrays)
                 scores.needs = scores._needs_now()
@@ -318,18 +311,15 @@ class Scores(Mapping[str, "NDArray[np.float64]"]):
 
     def reordered(self, rows: NDArray[np.int64]) -> Scores:
         """Make scores of `rows` (M,) of these, in this order and to the same bits; these stay as they are."""
-        arrays = self.to_arrays()
-        header, num_rows = arrays.pop("header"), self.num_rows
-        by_row = {name: each.reshape(num_rows, each.size // max(1, num_rows)) for name, each in arrays.items()}
-        return self.from_arrays({"header": header, **{name: each[rows].reshape(-1) for name, each in by_row.items()}})
+        arrays, num_rows = self.to_arrays(), self.num_rows
+        for name, array in arrays.items():
+            if not name.endswith("header"):
+                arrays[name] = array.reshape(num_rows, array.size // max(1, num_rows))[rows].reshape(-1)
+        return self.from_arrays(arrays)
 
     def _needs_now(self) -> Needs:
         of_classes = Needs() if self.class_sums is None else self.class_sums.needs
         return Needs(self._columns, of_classes.softmax, of_classes.logits)
-
-    def _arrays(self) -> list[GrowableArray]:
-        """All columns (N,) that add up, in a fixed order."""
-        return [*self._epoch.arrays, *self._kept.values()]
 
 
 def _agreement(epoch: Epoch) -> float:

@@ -139,6 +139,6 @@ def test_a_state_of_other_columns_or_with_a_part_missing_is_refused():
     arrays = EpochCollector(Needs(("correct",))).to_arrays()
     with pytest.raises(ValueError, match="epoch: its arrays contradict"):
         EpochCollector(Needs(("confidence",))).from_arrays(arrays)
-    del arrays["column0"]
+    del arrays["counts"]
     with pytest.raises(ValueError, match="epoch: its arrays contradict"):
         EpochCollector(Needs(("correct",))).from_arrays(arrays)
