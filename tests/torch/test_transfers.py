@@ -13,16 +13,18 @@ TO_HOST |= {torch.Tensor.__bool__, torch.Tensor.__int__, torch.Tensor.__float__,
 
 
 class Elsewhere(torch.Tensor):
-    """A tensor that says it is on a device, and tells the shape of whatever leaves it."""
+    """A tensor that says it is on a device, and tells shape and type of whatever leaves it."""
 
     is_cpu = False
     transfers: ClassVar[list] = []
+    dtypes: ClassVar[list] = []
 
     @classmethod
     def __torch_function__(cls, func, types, args=(), kwargs=None):
         moved = func is not torch.Tensor.to or "cpu" in map(str, (*args[1:], *(kwargs or {}).values()))
         if func in TO_HOST and moved:
             cls.transfers.append(tuple(args[0].shape))
+            cls.dtypes.append(args[0].dtype)
             with torch._C.DisableTorchFunctionSubclass():
                 home = func(*args, **(kwargs or {}))
             return home.as_subclass(torch.Tensor) if isinstance(home, torch.Tensor) else home
@@ -32,6 +34,7 @@ class Elsewhere(torch.Tensor):
 @pytest.fixture(autouse=True)
 def transfers():
     Elsewhere.transfers.clear()
+    Elsewhere.dtypes.clear()
     return Elsewhere.transfers
 
 
@@ -78,14 +81,11 @@ def test_once_the_averaging_window_has_closed_logits_stay_where_they_are(tmp_pat
     assert transfers == [(5, 84)]
 
 
-def test_half_logits_travel_as_they_are_and_are_widened_at_home(tmp_path, monkeypatch):
+def test_half_logits_travel_as_they_are_and_are_widened_at_home(tmp_path, transfers):
     logits, targets, ids = batch()
-    seen = []
-    cpu = torch.Tensor.cpu
-    monkeypatch.setattr(torch.Tensor, "cpu", lambda self: seen.append(self.dtype) or cpu(self))
-    calculator = AUMCalculator(tmp_path, scores=["confidence"])
-    calculator.accumulate(logits.to(torch.bfloat16), targets, ids)
-    assert seen == [torch.bfloat16]
+    AUMCalculator(tmp_path, scores=["confidence"]).accumulate(logits.to(torch.bfloat16), targets, ids)
+    assert transfers == [(5, 12), (12, 7)]
+    assert Elsewhere.dtypes == [torch.int32, torch.bfloat16]
 
 
 def test_ids_on_the_device_travel_too(tmp_path, transfers):
