@@ -10,8 +10,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from aum_core import AUMCalculator, Totals, __version__
 
 if TYPE_CHECKING:
@@ -23,10 +21,7 @@ __all__ = [
     "Forms",
     "Header",
     "check_headers",
-    "dense_size",
-    "dense_sums",
     "forms_of",
-    "from_dense_sums",
     "make_header",
     "own_totals",
 ]
@@ -36,8 +31,6 @@ Header = dict[str, Any]
 
 Forms = dict[str, tuple[str, int]]
 """Dtype and length of arrays by name, in the order in which they travel."""
-
-_ROOM = 2  # a table of all ids up to the largest may have this many places for each sample that a process measured
 
 
 def own_totals(measured: Any) -> tuple[Totals, dict[str, Any]]:
@@ -81,14 +74,11 @@ def make_header(
         totals, options = prepare()
     except (TypeError, ValueError, OSError) as error:
         return Totals(), {"same": same, "error": f"{type(error).__name__}: {error}"}, error
-    ids = totals.sample_ids
-    are_rows = ids.dtype != object and (not len(ids) or int(ids.min()) >= 0)
     header = {
         "same": {**same, **options},
         "samples": len(totals),
         "measurements": totals.measurements,
         "left_out": totals.left_out,
-        "largest_row": int(ids.max(initial=-1)) if are_rows else None,
         "forms": forms_of(totals.to_arrays()),
     }
     return totals, json.loads(json.dumps(header)), None  # as the others read it
@@ -113,27 +103,6 @@ def check_headers(headers: Sequence[Header]) -> None:
             raise ValueError(
                 f"{name} is {found[0]} on process 0 and {found[other]} on process {other}, want the same on all"
             )
-
-
-def dense_size(headers: Sequence[Header]) -> int | None:
-    """Length of arrays that have a place for every id; None where ids are not rows of a data set, or too sparse."""
-    if any(header["largest_row"] is None for header in headers):
-        return None
-    size = max(int(header["largest_row"]) for header in headers) + 1
-    return size if size <= _ROOM * sum(int(header["samples"]) for header in headers) else None
-
-
-def dense_sums(totals: Totals, size: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Sums and counts by id, each (size,)."""
-    sums, counts = np.zeros(size), np.zeros(size, np.int64)
-    ids = totals.sample_ids.astype(np.int64)
-    sums[ids], counts[ids] = totals.sums, totals.counts
-    return sums, counts
-
-
-def from_dense_sums(sums: NDArray[np.float64], counts: NDArray[np.int64], headers: Sequence[Header]) -> Totals:
-    """Totals of sums and counts by id over all processes."""
-    return Totals.from_rows(sums, counts, left_out=sum(int(header["left_out"]) for header in headers))
 
 
 def forms_of(arrays: dict[str, NDArray[Any]]) -> Forms:

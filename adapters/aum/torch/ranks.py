@@ -8,18 +8,9 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import torch
 import torch.distributed as dist
 
-from aum._processes import (
-    Header,
-    check_headers,
-    dense_size,
-    dense_sums,
-    from_dense_sums,
-    make_header,
-    own_totals,
-)
+from aum._processes import Header, check_headers, make_header, own_totals
 from aum.torch.group import TIMEOUT, arrays_of_each, gloo_group, headers_of_all, in_a_job
 from aum_core import Totals
 
@@ -105,10 +96,7 @@ def merge_totals(
     with gloo_group(group, timeout) as gloo:
         headers = headers_of_all(header, gloo)
         _check(headers, error, dst)
-        wanted, places = dst in (None, dist.get_rank(gloo)), dense_size(headers)
-        if places is not None:
-            return _reduced(own, places, headers, gloo, wanted=wanted), headers
-        return _gathered(own, headers, gloo, dst, wanted=wanted), headers
+        return _gathered(own, headers, gloo, dst), headers
 
 
 def _prepared(prepare: Callable[[], tuple[Totals, dict[str, Any]]], dst: Any) -> tuple[Totals, dict[str, Any]]:
@@ -126,16 +114,9 @@ def _check(headers: list[Header], error: Exception | None, dst: int | None) -> N
         raise ValueError(f"dst: {dst}, want None or a rank in [0, {len(headers)})")
 
 
-def _reduced(own: Totals, places: int, headers: list[Header], gloo: Any, *, wanted: bool) -> Totals | None:
-    """Sums and counts with a place for each id, added up in one go."""
-    sums, counts = dense_sums(own, places)
-    for array in (sums, counts):
-        dist.all_reduce(torch.from_numpy(array), group=gloo)
-    return from_dense_sums(sums, counts, headers) if wanted else None
-
-
-def _gathered(own: Totals, headers: list[Header], gloo: Any, dst: int | None, *, wanted: bool) -> Totals | None:
-    merged = Totals()
+def _gathered(own: Totals, headers: list[Header], gloo: Any, dst: int | None) -> Totals | None:
+    """The totals of all ranks, one after the other; None where they are not wanted."""
+    merged, wanted = Totals(), dst in (None, dist.get_rank(gloo))
     for found in arrays_of_each(own.to_arrays(), [header["forms"] for header in headers], gloo, dst):
         if wanted:
             merged.include(Totals.from_arrays(found))
