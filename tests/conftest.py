@@ -155,7 +155,7 @@ def pandas() -> ModuleType:
     return require("pandas")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def pyarrow() -> ModuleType:
     """For what is Parquet, and for rankings that it makes fast: not where NumPy is all there is."""
     return require("pyarrow")

@@ -50,6 +50,7 @@ def test_floats_of_all_sizes(pyarrow, tmp_path):
     assert_same_bytes(tmp_path, np.arange(len(aums)) * 7919 - 5, aums)
 
 
+@pytest.mark.usefixtures("pyarrow")
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.tuples(sample_ids, st.floats())))
 @example([("\udcff.png", 1.0), ("plain", 2.0)])
