@@ -82,11 +82,11 @@ def test_the_noise_posterior_is_that_of_one_process(job, alone, name):
     ours, theirs = (read_csv(folder / "noise_posterior.csv") for folder in (job.folder / name, alone))
     assert ours.keys() == theirs.keys()
     for column in next(iter(theirs.values())):
-        pairs = [(ours[each][column], theirs[each][column]) for each in theirs]
+        found, wanted = ([rows[each][column] for each in theirs] for rows in (ours, theirs))
         if column == "probability_wrong":
-            np.testing.assert_allclose(*zip(*[map(float, pair) for pair in pairs], strict=True), rtol=1e-5, atol=1e-7)
+            np.testing.assert_allclose([*map(float, found)], [*map(float, wanted)], rtol=1e-5, atol=1e-7)
         else:
-            assert all(one == other for one, other in pairs), column
+            assert found == wanted, column
 
 
 @pytest.mark.parametrize("name", WHOLE)

@@ -16,8 +16,8 @@ class Elsewhere(torch.Tensor):
     """A tensor that says it is on a device, and tells shape and type of whatever leaves it."""
 
     is_cpu = False
-    transfers: ClassVar[list] = []
-    dtypes: ClassVar[list] = []
+    transfers: ClassVar[list[tuple[int, ...]]] = []
+    dtypes: ClassVar[list[torch.dtype]] = []
 
     @classmethod
     def __torch_function__(cls, func, types, args=(), kwargs=None):
