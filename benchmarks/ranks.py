@@ -1,4 +1,4 @@
-"""Seconds of `merge_ranks` by the number of ranks, real processes that gloo connects on this machine.
+"""Seconds of `merge_ranks`, and of the end of an epoch, by the number of ranks: real processes that gloo connects.
 
 Usage: ranks.py [--samples 1000000] [--rounds 3] [--write]. ``--write`` puts the table into docs/scale.md.
 """
@@ -12,16 +12,23 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.distributed as dist
 
-from aum.torch import Totals, merge_ranks
+from aum.torch import AUMCalculator, Totals, merge_ranks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 KINDS = ("rows", "hashes", "strings")
 RANKS = (2, 4)
+EPOCH = "end of an epoch, with the noise posterior"
+NUM_CLASSES, BATCH = 10, 8192
 
 
 def measured(kind: str, num_samples: int, rank: int) -> Totals:
@@ -35,6 +42,29 @@ def measured(kind: str, num_samples: int, rank: int) -> Totals:
     return totals
 
 
+def seconds_of(call: Callable[[], object]) -> float:
+    """Seconds of a call that all ranks begin together."""
+    dist.barrier()
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def time_epochs(num_samples: int, rounds: int) -> float:
+    """The best end of an epoch in which the ranks have shared the samples."""
+    generator = np.random.default_rng(0)
+    seconds = []
+    with tempfile.TemporaryDirectory() as folder:
+        calculator = AUMCalculator(folder, noise_posterior=True)
+        for _ in range(rounds):
+            own = generator.permutation(num_samples)[dist.get_rank() :: dist.get_world_size()]
+            for start in range(0, len(own), BATCH):
+                rows = torch.from_numpy(own[start : start + BATCH])
+                calculator.accumulate(torch.randn(len(rows), NUM_CLASSES), rows % NUM_CLASSES, rows)
+            seconds.append(seconds_of(calculator.end_epoch))
+    return min(seconds)
+
+
 def time_ranks(num_samples: int, rounds: int) -> None:
     """What each rank does; rank 0 prints the best of the rounds for each kind of ids."""
     dist.init_process_group("gloo")
@@ -42,13 +72,8 @@ def time_ranks(num_samples: int, rounds: int) -> None:
     best = {}
     for kind in KINDS:
         own = measured(kind, num_samples, dist.get_rank())
-        seconds = []
-        for _ in range(rounds):
-            dist.barrier()
-            start = time.perf_counter()
-            merge_ranks(own)
-            seconds.append(time.perf_counter() - start)
-        best[kind] = min(seconds)
+        best[kind] = min(seconds_of(partial(merge_ranks, own)) for _ in range(rounds))
+    best[EPOCH] = time_epochs(num_samples, rounds)
     if not dist.get_rank():
         Path(os.environ["FOUND"]).write_text(json.dumps(best), encoding="utf-8")
     dist.destroy_process_group()
@@ -78,14 +103,16 @@ def main() -> None:
         return
     found = [measure(num_ranks, options.samples, options.rounds) for num_ranks in RANKS]
     setting = f"gloo, {os.cpu_count()} processors, seconds by the clock, best of {options.rounds}"
+    measured_by = f"{options.samples:,} samples that every rank has measured"
+    ended = f"`end_epoch` after the ranks have measured each once, C={NUM_CLASSES}"
     lines = [
-        f"`merge_ranks` of {options.samples:,} samples, all of them measured by every rank; {setting}.",
+        f"`merge_ranks` of {measured_by}, and {ended}; {setting}.",
         "",
-        f"| ranks | {' | '.join(KINDS)} |",
-        f"|---:|{'---:|' * len(KINDS)}",
+        f"| ranks | {' | '.join((*KINDS, EPOCH))} |",
+        f"|---:|{'---:|' * (len(KINDS) + 1)}",
     ]
     for num_ranks, best in zip(RANKS, found, strict=True):
-        lines.append(f"| {num_ranks} | " + " | ".join(f"{best[kind]:.2f} s" for kind in KINDS) + " |")
+        lines.append(f"| {num_ranks} | " + " | ".join(f"{best[kind]:.2f} s" for kind in (*KINDS, EPOCH)) + " |")
     print("\n".join(lines))
     if options.write:
         import pages  # noqa: PLC0415 # beside this script
