@@ -131,7 +131,7 @@ def test_the_answer_does_not_depend_on_the_size_of_the_blocks(golden, monkeypatc
 
     means = mean_softmax(golden, 4)
     whole = posterior_of(means, golden["targets"])
-    monkeypatch.setattr(confident_learning, "_FLOATS_PER_BLOCK", 70)
+    monkeypatch.setattr(confident_learning, "_FLOATS_PER_BLOCK", 700)
     in_blocks = posterior_of(means, golden["targets"])
     np.testing.assert_allclose(whole.probabilities, in_blocks.probabilities, atol=1e-12)
 
