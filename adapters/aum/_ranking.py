@@ -43,11 +43,11 @@ def write_ranking(path: str | os.PathLike[str], sample_ids: NDArray[Any], aums: 
     if len(sample_ids) < _SMALL or importlib.util.find_spec("pyarrow") is None:
         write_aum_values(path, sample_ids, aums)
         return
-    from aum.parquet.ranking_lines import lines  # noqa: PLC0415 # loads pyarrow
+    from aum.parquet.cells import id_cells, lines, number_cells  # noqa: PLC0415 # loads pyarrow
 
     order = ranked(aums)
     with write_whole(path, "wb") as file:
         file.write(b"sample_id,aum\n")
         for start in range(0, len(order), _LINES):
             rows = order[start : start + _LINES]
-            file.write(lines(sample_ids[rows], aums[rows]))
+            file.write(lines(id_cells(sample_ids[rows]), number_cells(aums[rows])))

@@ -372,17 +372,3 @@ def test_memory_holds_one_part(tmp_path):
     for start in range(0, 20_000, 500):
         disk.accumulate(np.zeros((500, 2), np.float32), np.zeros(500, int), np.arange(start, start + 500))
     assert max(len(column._buffer) for column in disk.records._pending.values()) <= 1500
-
-
-def test_a_long_export_tells_how_far_it_is(tmp_path, capsys, monkeypatch):
-    from aum.parquet import csv_lines
-
-    monkeypatch.setattr(csv_lines, "_LINES", 2)
-    disk = on_disk(tmp_path)
-    disk.accumulate(np.float32([[2, 0.5]] * 3), [0] * 3, [7, 8, 9])
-    disk.finalize()
-    told = []
-    for records in (disk.records, read_records(tmp_path)):
-        records.write_csv(tmp_path / "again.csv", on_progress=lambda *at: told.append(at))
-    assert told == [(2, 3), (3, 3)] * 2
-    assert capsys.readouterr() == ("", "")

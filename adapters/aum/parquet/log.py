@@ -17,7 +17,7 @@ from aum_core.records import RECORD_FIELDS, Columns, RecordLog
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -117,27 +117,16 @@ class RecordsOnDisk(RecordLog):
     def columns(self, positions: slice = slice(None)) -> Columns:
         """Columns of the records at `positions`, all of them by default: {name of a field of `AUMRecord`: (K,)}."""
         at = np.arange(*positions.indices(len(self)))
-        backwards = positions.step is not None and positions.step < 0
-        rising = at[::-1] if backwards else at
         starts = np.cumsum([0, *(part.size for part in self._folder.parts)])
-        cuts = [*np.searchsorted(rising, starts).tolist(), len(rising)]
-        last = len(starts) - 1  # what is in memory
-        wanted = [number for number in range(last + 1) if cuts[number] < cuts[number + 1]] or [last]
-        pieces = [self._columns_in(each, rising[cuts[each] : cuts[each + 1]] - starts[each]) for each in wanted]
-        columns = {name: np.concatenate([piece[name] for piece in pieces]) for name in RECORD_FIELDS}
-        return {name: column[::-1] for name, column in columns.items()} if backwards else columns
+        part_of = np.searchsorted(starts, at, side="right") - 1  # the last one is what is in memory
+        wanted = list(dict.fromkeys(part_of.tolist())) or [len(starts) - 1]
+        pieces = [self._columns_in(each, at[part_of == each] - starts[each]) for each in wanted]
+        return {name: np.concatenate([piece[name] for piece in pieces]) for name in RECORD_FIELDS}
 
-    def write_csv(self, path: str | os.PathLike[str], on_progress: Callable[[int, int], object] | None = None) -> None:
-        """Write all records, by sample id (ints before strs) and then by num_measurements, in bounded memory.
-
-        Parameters
-        ----------
-        path : str or path
-        on_progress : callable ``on_progress(done, total)``, optional
-            Called now and then with the number of records that are written, and of all.
-        """
+    def write_csv(self, path: str | os.PathLike[str]) -> None:
+        """Write all records; see `aum_core.RecordLog.write_csv`."""
         self.flush()
-        write_csv(path, self.files, self._sample_ids(), on_progress)
+        write_csv(path, self.files, self._sample_ids())
 
     @property
     def files(self) -> list[Path]:

@@ -1,11 +1,14 @@
 """Sample ids as Arrow's arrays and as sort keys: ints before strs, each in their own order, as the files have them.
 
 The order of Python's strs is that of their UTF-8 bytes, so Arrow can sort, tell apart and look up texts without making
-a Python object of each. Only where ints stand beside strs, or are beyond 64 bits, is each id made into bytes by hand.
+a Python object of each. Only where ints stand beside strs, or are beyond 64 bits, is each id looked up by hand.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from functools import cached_property
+from operator import methodcaller
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,12 +16,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from aum.parquet.cells import id_cell
-from aum_core.files.encoding import AS_THE_SYSTEM_HAS_IT
+from aum.parquet.cells import CELL, MAY_BE_QUOTED, number_cells, text_cells
 from aum_core.ids import id_order
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
 __all__ = ["ID_COLUMNS", "IdSorter", "SampleKeys", "id_columns", "ids_of_table"]
 
 ID_COLUMNS = ["sample_id", "id_is_int"]
-_INT, _STR = b"\x01", b"\x02"
 _PARTS_AT_ONCE = 16
 
 
@@ -37,13 +38,12 @@ def id_columns(ids: NDArray[np.int64] | Sequence[SampleId]) -> dict[str, pa.Arra
     if isinstance(ids, np.ndarray) and ids.dtype != object:
         return {"sample_id": pa.array(ids)}
     is_int = [not isinstance(each, str) for each in ids]
-    texts = list(map(str, ids)) if any(is_int) else list(ids)
+    texts = list(map(str, ids))
     kinds = {"id_is_int": pa.array(is_int)} if any(is_int) else {}
     try:
         return {"sample_id": pa.array(texts, pa.string()), **kinds}
     except UnicodeEncodeError:  # file names of another encoding, which Parquet's own strings cannot hold
-        encoded = [str(text).encode("utf-8", "surrogatepass") for text in texts]
-        return {"sample_id": pa.array(encoded, pa.binary()), **kinds}
+        return {"sample_id": _encoded(texts), **kinds}
 
 
 def ids_of_table(table: pa.Table) -> NDArray[Any]:
@@ -117,64 +117,68 @@ class SampleKeys:
     def __init__(self, parts: Sequence[Path], sample_ids: NDArray[Any] | None = None) -> None:
         schemas = [pq.read_schema(part) for part in parts]
         is_text = [schema.field("sample_id").type != pa.int64() for schema in schemas]
-        self._mixed = not all(is_text) or any("id_is_int" in schema.names for schema in schemas)
-        self._names: pa.Array | None = None
-        if any(is_text):
-            names = self._different(parts) if sample_ids is None else self._bytes_of(sample_ids)
+        self._names: pa.Array | None = None  # sorted, in bytes, where all are texts
+        self._places: dict[SampleId, int] = {}  # by id in their order, where some are texts
+        if all(is_text) and parts and not any("id_is_int" in schema.names for schema in schemas):
+            names = _different_texts(parts) if sample_ids is None else _encoded(map(str, sample_ids.tolist()))
             self._names = names.take(pc.sort_indices(names))
+        elif any(is_text):
+            ids = _different_ids(parts) if sample_ids is None else sample_ids.tolist()
+            self._places = {ids[row]: place for place, row in enumerate(id_order(ids).tolist())}
 
     def of(self, table: pa.Table) -> NDArray[np.int64]:
         """Keys of the samples of a table that is sorted by them, of which it has at least one."""
+        if self._places:
+            return np.array([self._places[each] for each in ids_of_table(table).tolist()])
         if self._names is None:
             numbers: NDArray[np.int64] = table["sample_id"].to_numpy()
             return numbers
-        names = self._bytes_in(table)
-        low, high = (_bisect(self._names, names[i].as_py()) for i in (0, -1))
+        names = _bytes_in(table)
+        low, high = (bisect_left(self._names, names[i].as_py(), key=methodcaller("as_py")) for i in (0, -1))
         keys: NDArray[np.int32] = pc.index_in(names, self._names[low : high + 1]).to_numpy()
         return keys.astype(np.int64) + low
 
-    def cells(self) -> pa.Array | None:
-        """What a CSV has for each key, in bytes; None where that is the key."""
+    def cells(self, keys: NDArray[np.int64]) -> pa.Array:
+        """What a CSV has for keys (K,)."""
+        return number_cells(keys) if self._cells is None else self._cells.take(pa.array(keys))
+
+    @cached_property
+    def _cells(self) -> pa.Array | None:
         if self._names is None:
-            return None
+            return text_cells(list(map(str, self._places))) if self._places else None
         # bytes that are no UTF-8 stand for names of another encoding: Python knows what to make of them
-        plain = pc.invert(pc.match_substring_regex(self._names, r'[",\r\n]|[^\x00-\x7f]'))
-        if not self._mixed and pc.all(plain).as_py():
-            return self._names
-        chosen = pa.array(np.ones(len(self._names), bool)) if self._mixed else pc.invert(plain)
-        ids = map(self._id_of, self._names.filter(chosen).to_pylist())
-        cells = [id_cell(each).encode("utf-8", AS_THE_SYSTEM_HAS_IT) for each in ids]
-        return pc.replace_with_mask(self._names, chosen, pa.array(cells, pa.binary()))
+        special = pc.match_substring_regex(self._names, rf"{MAY_BE_QUOTED}|[^\x00-\x7f]")
+        texts = [name.decode("utf-8", "surrogatepass") for name in self._names.filter(special).to_pylist()]
+        return pc.replace_with_mask(self._names.cast(CELL), special, text_cells(texts))
 
-    def _different(self, parts: Sequence[Path]) -> pa.Array:
-        found: list[pa.Array] = []
-        for part in parts:
-            names = [name for name in ID_COLUMNS if name in pq.read_schema(part).names]
-            table = pq.read_table(part, columns=names, use_threads=False)
-            found.append(self._bytes_in(table.group_by(names).aggregate([]) if self._mixed else table).unique())
-            if len(found) > _PARTS_AT_ONCE:
-                found = [pa.concat_arrays(found).unique()]
-        return pa.concat_arrays(found).unique()
 
-    def _bytes_in(self, table: pa.Table) -> pa.Array:
-        if self._mixed:
-            return self._bytes_of(ids_of_table(table))
-        return table["sample_id"].combine_chunks().cast(pa.binary())
+def _different_ids(parts: Sequence[Path]) -> list[SampleId]:
+    found: set[SampleId] = set()
+    for part in parts:
+        found.update(ids_of_table(_read_ids(part)).tolist())
+    return list(found)
 
-    def _bytes_of(self, ids: NDArray[Any]) -> pa.Array:
-        if self._mixed:
-            return pa.array(
-                [
-                    _STR + _text_bytes(each) if isinstance(each, str) else _INT + _int_bytes(each)
-                    for each in ids.tolist()
-                ]
-            )
-        return pa.array([_text_bytes(str(each)) for each in ids.tolist()], pa.binary())
 
-    def _id_of(self, name: bytes) -> SampleId:
-        if not self._mixed:
-            return name.decode("utf-8", "surrogatepass")
-        return name[1:].decode("utf-8", "surrogatepass") if name[:1] == _STR else _int_from(name[1:])
+def _different_texts(parts: Sequence[Path]) -> pa.Array:
+    found: list[pa.Array] = []
+    for part in parts:
+        found.append(_bytes_in(_read_ids(part)).unique())
+        if len(found) > _PARTS_AT_ONCE:
+            found = [pa.concat_arrays(found).unique()]
+    return pa.concat_arrays(found).unique()
+
+
+def _read_ids(part: Path) -> pa.Table:
+    names = [name for name in ID_COLUMNS if name in pq.read_schema(part).names]
+    return pq.read_table(part, columns=names, use_threads=False)
+
+
+def _bytes_in(table: pa.Table) -> pa.Array:
+    return table["sample_id"].combine_chunks().cast(pa.binary())
+
+
+def _encoded(texts: Iterable[str]) -> pa.Array:
+    return pa.array([text.encode("utf-8", "surrogatepass") for text in texts], pa.binary())
 
 
 def _ranked(ids: NDArray[Any]) -> tuple[NDArray[np.int64], dict[str, pa.Array]]:
@@ -183,31 +187,3 @@ def _ranked(ids: NDArray[Any]) -> tuple[NDArray[np.int64], dict[str, pa.Array]]:
     ranks = np.empty(len(ids), np.int64)
     ranks[order] = np.arange(len(ids))
     return ranks, id_columns(ids[order].tolist())
-
-
-def _bisect(names: pa.Array, name: bytes) -> int:
-    low, high = 0, len(names)
-    while low < high:
-        middle = (low + high) // 2
-        if names[middle].as_py() < name:
-            low = middle + 1
-        else:
-            high = middle
-    return low
-
-
-def _text_bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")
-
-
-def _int_bytes(number: int) -> bytes:
-    """Bytes in the order of the ints: sign, length, magnitude; those of a negative one turned around."""
-    size = -(-abs(number).bit_length() // 8)
-    content = size.to_bytes(4, "big") + abs(number).to_bytes(size, "big")
-    return b"\x01" + content if number >= 0 else b"\x00" + bytes(255 - each for each in content)
-
-
-def _int_from(content: bytes) -> int:
-    if content[0]:
-        return int.from_bytes(content[5:], "big")
-    return -int.from_bytes(bytes(255 - each for each in content[5:]), "big")

@@ -18,7 +18,7 @@ from aum_core.ids import as_ids
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from aum_core.ids import SampleId
 
@@ -179,16 +179,9 @@ class RecordFiles:
         """Give all records as a pandas DataFrame, by part; see `RecordFiles.to_table`."""
         return self.to_table(columns).to_pandas()
 
-    def write_csv(self, path: str | os.PathLike[str], on_progress: Callable[[int, int], object] | None = None) -> None:
-        """Write what ``full_aum_records.csv`` has, in bounded memory, ranks numbered together.
-
-        Parameters
-        ----------
-        path : str or path
-        on_progress : callable ``on_progress(done, total)``, optional
-            Called now and then with the number of records that are written, and of all.
-        """
-        write_csv(path, self.files, on_progress=on_progress)
+    def write_csv(self, path: str | os.PathLike[str]) -> None:
+        """Write to `path` what ``full_aum_records.csv`` has, in bounded memory, ranks numbered together."""
+        write_csv(path, self.files)
 
     def _files_by_schema(self) -> dict[pa.Schema, list[str]]:
         found: dict[pa.Schema, list[str]] = {}
