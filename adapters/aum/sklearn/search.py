@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from itertools import count
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
 
 import numpy as np
 from sklearn.base import clone
@@ -15,7 +16,7 @@ from aum.sklearn.training import Augment, fit
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import Unpack
 
     from numpy.typing import NDArray
@@ -28,20 +29,13 @@ if TYPE_CHECKING:
 __all__ = ["find_by_posterior", "find_mislabeled"]
 
 
-class _Training(TypedDict, total=False):
-    """What a search hands to its classifiers' training."""
-
+class _Search(TypedDict, total=False):
     classes: Any
     epochs: int
     batch_size: int
     seed: int
     augment: Augment | None
     on_epoch: Callable[[int, int], object] | None
-
-
-class _Search(_Training, total=False):
-    """What both searches take."""
-
     sample_ids: Sequence[SampleId] | NDArray[Any] | None
     metadata: Mapping[str, Any] | None
 
@@ -127,9 +121,11 @@ def find_mislabeled(
     >>> bool(findings.flagged[7]), int(findings.suggested[7])
     (True, 7)
     """
-    trainer, search = _prepared(estimator, X, y, options)
+    trainer, search = _prepared(estimator, X, y, **options)
     size = search.get("size")
-    trainer.check_measurable(trainer.num_threshold_samples if size is None else size, "threshold samples")
+    if size is None:
+        size = len(trainer.targets) // (trainer.num_classes + 1)
+    trainer.check_measurable(size, "threshold samples")
     return aum_core.find_mislabeled(trainer.train, save_dir=save_dir, seed=trainer.seed, **search)
 
 
@@ -143,31 +139,14 @@ def find_by_posterior(
 
     Parameters
     ----------
-    estimator : classifier, or callable that makes one
-        Cloned, never trained itself; or called for the one to train. Where its ``random_state`` is None, `seed` is put
-        there, so that the same call finds the same.
-    X : array_like or sparse matrix of shape (N, F), floats
-        Features, scaled as the classifier likes them.
-    y : array_like of shape (N,)
-        Given labels: ints, strs, anything that sorts.
+    estimator, X, y, classes, epochs, batch_size, seed, augment, on_epoch, metadata : as in the other search
+        See `find_mislabeled`. There is one run, number 0.
     save_dir : str or path
         Gets the files that `aum_core.find_by_posterior` lists. Those of an earlier job are removed first.
     cutoff : Cutoff, default `aum_core.LikelyWrong`
         What is flagged: `LikelyWrong` (more likely wrong than right), `Precision`, `Budget` or `ZeroMargin`.
-    classes : array_like of shape (C,), ints or strs, as `y`, optional
-        All labels; those in `y` by default. Sorted, they name the classes in ``flagged.csv``.
-    epochs, batch_size : int, default 20 and 32
-        Of `fit`.
-    seed : int, default 0
-        Of the order of the rows, and of the classifier.
-    augment : callable ``augment(X, generator)``, optional
-        Of `fit`.
-    on_epoch : callable ``on_epoch(run, epoch)``, optional
-        Called after each epoch with the number of the run, which is 0, and that of the epoch, from 1.
     sample_ids : sequence of N int or str, optional
         The names of the rows in the files; row numbers by default.
-    metadata : mapping, optional
-        Further entries for ``run.json``.
 
     Returns
     -------
@@ -192,91 +171,84 @@ def find_by_posterior(
     >>> bool(findings.posterior.probabilities[7] > 0.5), int(findings.suggested[7])
     (True, 7)
     """
-    trainer, search = _prepared(estimator, X, y, options)
+    trainer, search = _prepared(estimator, X, y, **options)
     trainer.check_measurable(len(trainer.targets), "samples")
     return aum_core.find_by_posterior(trainer.train, save_dir=save_dir, **search)
 
 
-def _prepared(estimator: Any, X: Any, y: Any, options: Mapping[str, Any]) -> tuple[_Trainer, dict[str, Any]]:
-    """Give the trainer of a search, and what else the engine's search takes."""
-    training = {name: options[name] for name in options if name in _Training.__optional_keys__}
-    search = {name: options[name] for name in options if name not in training}
-    trainer = _Trainer(estimator, X, y, sample_ids=search.get("sample_ids"), **training)
-    search["targets"], search["num_classes"] = trainer.targets, len(trainer.classes)
-    search["class_names"] = [str(each) for each in trainer.classes]
-    search["metadata"] = trainer.describe() | dict(search.get("metadata") or {})
-    return trainer, search
+def _prepared(
+    estimator: Any, X: Any, y: Any, *, classes: Any = None, sample_ids: Any = None, metadata: Any = None, **options: Any
+) -> tuple[_Trainer, dict[str, Any]]:
+    """Check what comes in; give the trainer of a search, and what else the engine's search takes."""
+    make = _factory(estimator)
+    X, labels = check_array(X, accept_sparse="csr"), as_labels(y)
+    ids = np.arange(len(labels)) if sample_ids is None else sample_ids
+    check_lengths(X, labels, ids)
+    known = np.unique(labels if classes is None else np.asarray(classes))
+    if len(known) < 2:
+        raise ValueError(f"y: one class, {few(known)}; want at least two to tell apart")
+    training = {name: options.pop(name) for name in _Trainer.OPTIONS if name in options}
+    trainer = _Trainer(make, X, positions(known, labels, ids), len(known), **training)
+    search = {
+        "targets": trainer.targets,
+        "num_classes": trainer.num_classes,
+        "sample_ids": sample_ids,
+        "class_names": [str(each) for each in known],
+        "metadata": trainer.describe() | dict(metadata or {}),
+    }
+    return trainer, search | options
 
 
+@dataclass
 class _Trainer:
-    """The training function of a search: checks everything once, and trains a fresh classifier each time."""
+    """The training function of a search: it trains a fresh classifier each time."""
 
-    def __init__(
-        self,
-        estimator: Any,
-        X: Any,
-        y: Any,
-        *,
-        sample_ids: Any,
-        classes: Any = None,
-        epochs: int = 20,
-        batch_size: int = 32,
-        seed: int = 0,
-        augment: Augment | None = None,
-        on_epoch: Callable[[int, int], object] | None = None,
-    ) -> None:
-        self._make = _factory(estimator)
-        self._X, labels = check_array(X, accept_sparse="csr"), as_labels(y)
-        ids = np.arange(len(labels)) if sample_ids is None else sample_ids
-        check_lengths(self._X, labels, ids)
-        self.classes = np.unique(labels if classes is None else np.asarray(classes))
-        if len(self.classes) < 2:
-            raise ValueError(f"y: one class, {few(self.classes)}; want at least two to tell apart")
-        check_positive(epochs=epochs, batch_size=batch_size)
-        self.targets = positions(self.classes, labels, ids)
-        self.seed = seed
-        self._epochs, self._batch_size, self._augment = epochs, batch_size, augment
-        self._on_epoch, self._runs = on_epoch, count()
+    OPTIONS: ClassVar = ("epochs", "batch_size", "seed", "augment", "on_epoch")
 
-    @property
-    def num_threshold_samples(self) -> int:
-        """How many a run has where nothing else was said."""
-        return len(self.targets) // (len(self.classes) + 1)
+    make: Callable[[int], Any]
+    X: Any
+    targets: NDArray[np.int64]
+    num_classes: int
+    epochs: int = 20
+    batch_size: int = 32
+    seed: int = 0
+    augment: Augment | None = None
+    on_epoch: Callable[[int, int], object] | None = None
+    runs: Iterator[int] = field(default_factory=count)
+
+    def __post_init__(self) -> None:
+        check_positive(epochs=self.epochs, batch_size=self.batch_size)
 
     def check_measurable(self, num_watched: int, what: str) -> None:
         """A single epoch must measure some of the samples that count, though its first batch goes unmeasured."""
-        if self._epochs == 1 and 0 < num_watched <= self._batch_size:
+        if self.epochs == 1 and 0 < num_watched <= self.batch_size:
             raise ValueError(
-                f"epochs: 1, whose first batch of up to {self._batch_size} samples cannot be measured: it may hold all "
+                f"epochs: 1, whose first batch of up to {self.batch_size} samples cannot be measured: it may hold all "
                 f"{num_watched} {what}; want at least 2"
             )
 
     def train(self, targets: NDArray[np.int64], num_classes: int, calculator: AUMCalculator) -> None:
         """Train the next run's classifier; what a search calls."""
-        run, on_epoch = next(self._runs), self._on_epoch
+        run, on_epoch = next(self.runs), self.on_epoch
         fit(
-            self._make(self.seed + run),
-            self._X,
+            self.make(self.seed + run),
+            self.X,
             targets,
             calculator,
             classes=np.arange(num_classes),
-            epochs=self._epochs,
-            batch_size=self._batch_size,
+            epochs=self.epochs,
+            batch_size=self.batch_size,
             seed=self.seed + run,
-            augment=self._augment,
+            augment=self.augment,
             on_epoch=None if on_epoch is None else lambda epoch: on_epoch(run, epoch),
         )
 
     def describe(self) -> dict[str, Any]:
         """What ``run.json`` tells of the training."""
         # N_CHAR_MAX of scikit-learn's repr would end a long list of parameters in "..."
-        classifier = " ".join(self._make(self.seed).__repr__(N_CHAR_MAX=10**6).split())
-        return {
-            "framework": "scikit-learn",
-            "classifier": classifier,
-            "epochs": self._epochs,
-            "batch_size": self._batch_size,
-        }
+        classifier = " ".join(self.make(self.seed).__repr__(N_CHAR_MAX=10**6).split())
+        epochs = {"epochs": self.epochs, "batch_size": self.batch_size}
+        return {"framework": "scikit-learn", "classifier": classifier, **epochs}
 
 
 def _factory(estimator: Any) -> Callable[[int], Any]:
