@@ -65,7 +65,7 @@ class AUMCalculator(aum_core.AUMCalculator):
     noise_posterior : bool or "on_disk", default False
         Whether to keep what the noise posterior needs. Over several ranks, in bytes for each class of C: 8 for each
         sample that a rank has ever seen, 4 after three epochs, none once the averaging window has closed. Beside that
-        rank 0 has as much as one process that measures everything, and some three times that while an epoch is added up.
+        rank 0 has as much as one process that measures everything, and some three times that while it adds up an epoch.
     **options
         `backend`, `nonfinite` and `log`.
 
