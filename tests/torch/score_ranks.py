@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from aum.torch import AUMCalculator, merge_ranks
+from aum.torch import AUMCalculator, find_by_posterior, merge_ranks
 
 warnings.simplefilter("error")
 SAMPLES, CLASSES, EPOCHS = 240, 4, 8
@@ -137,6 +137,19 @@ class Job:
         self.told["own posterior"] = len(calculator.noise_posterior().probabilities)
         calculator.finalize()
 
+    def search(self):
+        """On one rank alone, while the others do nothing."""
+
+        def learn(targets, num_classes, calculator):
+            for epoch in range(EPOCHS):
+                rows = np.random.default_rng(epoch).permutation(SAMPLES)
+                calculator.accumulate(logits_of(epoch, rows), torch.tensor(targets[rows]), rows)
+                calculator.end_epoch()
+
+        if self.rank == 1:
+            findings = find_by_posterior(learn, TARGETS, CLASSES, save_dir=self.folder / "search")
+            self.told["found"] = int((findings.flagged & (TARGETS != TRUTH)).sum())
+
     def disagree(self):
         labels = self.calculator("labels", scores=["correctness"], noise_posterior=False)
         labels.accumulate(torch.eye(3), torch.tensor([0, 1, 2 if self.rank else 1]), [5, 7, 9])
@@ -174,6 +187,7 @@ def main():
     job.states_that_do_not_fit()
     job.look()
     job.alone()
+    job.search()
     job.disagree()
     job.forget_to_end_epochs()
     over = train(job.calculator("over"), job.rank, job.size, range(1))

@@ -143,6 +143,10 @@ def test_a_calculator_that_goes_its_own_way(job, alone):
             assert (job.folder / f"alone{rank}" / file).read_bytes() == (alone / file).read_bytes()
 
 
+def test_a_search_on_one_rank_waits_for_nobody(job):
+    assert job.told[1]["found"] > 20  # of 24
+
+
 def test_what_does_not_go_together_is_told_on_every_rank(job):
     words = "targets: sample 9 has target 2, and 1 before; scores go with one label"
     assert job.on_all("labels") == f"ValueError: {words}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,7 +66,7 @@ class AUMCalculator(aum_core.AUMCalculator):
     noise_posterior : bool or "on_disk", default False
         Whether to keep what the noise posterior needs. Over several ranks, in bytes for each class of C: 8 for each
         sample that a rank has ever seen, 4 after three epochs, none once the averaging window has closed. Beside that
-        rank 0 has as much as one process that measures everything, and some three times that while it adds up an epoch.
+        rank 0 has as much as one process that measures everything, and three times that while an epoch is added up.
     **options
         `backend`, `nonfinite` and `log`.
 
@@ -294,5 +295,8 @@ def _outside_the_graph(function: Any) -> Any:
     return torch.compiler.disable(function)
 
 
-find_by_posterior = with_calculator(aum_core.find_by_posterior, AUMCalculator, "aum.torch")
-find_mislabeled = with_calculator(aum_core.find_mislabeled, AUMCalculator, "aum.torch")
+# in a job of several ranks it is for the training function to bring what all of them measured into a search
+_of_a_search = partial(AUMCalculator, merge=False)
+
+find_by_posterior = with_calculator(aum_core.find_by_posterior, _of_a_search, "aum.torch")
+find_mislabeled = with_calculator(aum_core.find_mislabeled, _of_a_search, "aum.torch")

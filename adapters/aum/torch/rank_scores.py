@@ -52,7 +52,7 @@ class RankScores:
         rank has ever seen, 4 C after the first three epochs, and none once the averaging window has closed.
     all_ranks : aum_core.AUMCalculator or None
         Has the totals and the scores of the epochs that have ended, on rank 0: as large as those of one process that
-        measures everything, and while an epoch is added up some three times as large.
+        measures everything, and while an epoch is added up three times as large.
     """
 
     parts = ("epoch", "all_ranks")
