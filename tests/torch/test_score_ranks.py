@@ -12,6 +12,8 @@ import pytest
 
 from aum.torch import AUMCalculator
 
+pytestmark = pytest.mark.slow  # starts processes
+
 WORKER = Path(__file__).with_name("score_ranks.py")
 WHOLE = ["judged", "on disk", "records", "last", "by state", "by file"]
 
