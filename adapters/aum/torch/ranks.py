@@ -58,6 +58,7 @@ def merge_ranks(
     Examples
     --------
     >>> import tempfile
+    >>> import torch
     >>> from aum.torch import AUMCalculator
     >>> calculator = AUMCalculator(tempfile.mkdtemp())
     >>> calculator.accumulate(torch.tensor([[2.0, 0.5]]), torch.tensor([0]), ["cat.png"])
