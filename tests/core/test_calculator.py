@@ -530,3 +530,18 @@ def test_scores_have_what_the_totals_have_where_the_log_has_no_room(tmp_path):
     with pytest.raises(OSError, match="no space"):
         calculator.accumulate(np.eye(3), [0, 1, 2], [0, 1, 2])
     assert calculator.scores.num_rows == len(calculator.totals)
+
+
+def test_accumulate_makes_no_records_that_nobody_sees(batch, tmp_path, monkeypatch):
+    calculator = aum_core.AUMCalculator(tmp_path, compressed=False)
+
+    def refuse(*values):
+        raise AssertionError("a record was made")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("aum_core.measurements.AUMRecord", refuse)
+        patched.setattr("aum_core.records.AUMRecord", refuse)
+        calculator.accumulate(*batch)
+        with pytest.raises(AssertionError, match="a record was made"):
+            calculator.update(*batch)
+    assert len(calculator.records) > 0
