@@ -20,15 +20,6 @@ class InputError(Exception):
 def by_option(**options: str) -> Iterator[None]:
     """Say what the library refuses by the option that its argument comes from; other errors pass untouched.
 
-    Parameters
-    ----------
-    **options : str
-        The option of each argument, such as ``noise_rate="--flip-labels"``.
-
-    Raises
-    ------
-    InputError
-
     Examples
     --------
     >>> with by_option(runs="--runs"):
@@ -47,12 +38,7 @@ def by_option(**options: str) -> Iterator[None]:
 
 @contextmanager
 def reading(path: object, trouble: str, *kinds: type[Exception]) -> Iterator[None]:
-    """Say which file it is that is damaged or foreign, where the block raises an error of these kinds.
-
-    Raises
-    ------
-    InputError
-    """
+    """Say which file it is that is damaged or foreign, where the block raises an error of these kinds."""
     try:
         yield
     except kinds as error:
@@ -61,12 +47,7 @@ def reading(path: object, trouble: str, *kinds: type[Exception]) -> Iterator[Non
 
 @contextmanager
 def writing_to(out: Path) -> Iterator[None]:
-    """Make one line of it where the disk is full, say, or a folder cannot be written to.
-
-    Raises
-    ------
-    InputError
-    """
+    """Make one line of it where the disk is full, say, or a folder cannot be written to."""
     try:
         yield
     except OSError as error:

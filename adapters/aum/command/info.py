@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.filesize import decimal
+
 from aum.command.errors import InputError
 from aum.command.printer import print_table, say
 from aum.command.shards import load_totals, read_run
@@ -16,8 +18,6 @@ if TYPE_CHECKING:
     from aum_core import Totals
 
 __all__ = ["run"]
-
-_UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -111,13 +111,4 @@ def _print_files(folder: Path) -> None:
     if parts:
         files[f"records/ ({counted(len(parts), 'part')})"] = sum(path.stat().st_size for path in parts)
     say()
-    sizes = [_size(size) for size in files.values()]
-    print_table({"file": list(files), "size": sizes}, left=["file"])
-
-
-def _size(size: float) -> str:
-    for unit in _UNITS[:-1]:
-        if size < 1000:
-            return f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:.3g} {_UNITS[-1]}"
+    print_table({"file": list(files), "size": [*map(decimal, files.values())]}, left=["file"])

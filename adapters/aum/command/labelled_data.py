@@ -75,13 +75,6 @@ def load(source: str, *, labels: str | None, label_column: str | None, id_column
         The path of the labels that go with an ``.npy``.
     label_column, id_column : str, optional
         Of a table.
-
-    Raises
-    ------
-    InputError
-        Where the data do not fit.
-    ModuleNotFoundError
-        Where a table is given and pyarrow is missing.
     """
     raw = _read(source, labels, label_column, id_column)
     features = _checked_features(raw, source)
@@ -109,10 +102,16 @@ def _read(source: str, labels: str | None, label_column: str | None, id_column: 
     if labels is not None and kind != ".npy":
         raise InputError(f"--labels: goes with features in an .npy file, not with {source}")
     if kind == "digits":
-        return _digits()
-    if kind == ".npz":
-        return _npz(source)
-    return _npy_pair(source, labels) if kind == ".npy" else _table(source, kind, label_column, id_column)
+        from sklearn.datasets import load_digits  # noqa: PLC0415, TID251 # slow to import: only who asks for it waits
+
+        features, classes = load_digits(return_X_y=True)
+        return _Raw(features, classes, "digits")
+    if kind in _TABLES:
+        from aum.command.tables import read_table  # noqa: PLC0415 # pyarrow is wanted for tables alone
+
+        features, columns, classes, sample_ids = read_table(source, kind, label_column, id_column)
+        return _Raw(features, classes, f"{source}: column {label_column!r}", sample_ids, columns)
+    return _npz(source) if kind == ".npz" else _npy_pair(source, labels)
 
 
 def _check_file(path: str) -> None:
@@ -122,13 +121,6 @@ def _check_file(path: str) -> None:
         raise InputError(f"{path}: is a folder, want a file")
     if not Path(path).stat().st_size:
         raise InputError(f"{path}: is empty")
-
-
-def _digits() -> _Raw:
-    from sklearn.datasets import load_digits  # noqa: PLC0415, TID251 # slow to import: only who asks for it waits
-
-    features, labels = load_digits(return_X_y=True)
-    return _Raw(features, labels, "digits")
 
 
 def _npz(path: str) -> _Raw:
@@ -175,13 +167,6 @@ def _why_unreadable(error: Exception) -> str:
     if "pickled data" in str(error):
         return "not a NumPy file"
     return f"damaged, or not a NumPy file ({one_line(error)})"
-
-
-def _table(path: str, suffix: str, label_column: str | None, id_column: str | None) -> _Raw:
-    from aum.command.tables import read_table  # noqa: PLC0415 # pyarrow is wanted for tables alone
-
-    features, columns, labels, sample_ids = read_table(path, suffix, label_column, id_column)
-    return _Raw(features, labels, f"{path}: column {label_column!r}", sample_ids, columns)
 
 
 def _checked_features(raw: _Raw, source: str) -> NDArray[Any]:

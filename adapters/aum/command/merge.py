@@ -54,24 +54,13 @@ def run(options: argparse.Namespace) -> None:
 
 
 def check_free(out: Path) -> None:
-    """See that `out` is not there, or an empty folder.
-
-    Raises
-    ------
-    InputError
-    """
+    """See that `out` is not there, or an empty folder."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"--out: {out}: is there already, want a new or an empty folder")
 
 
 def add_up(shards: Sequence[Shard], *, force: bool) -> Merged:
-    """Add up shards, one after the other, if nothing speaks against it or that is to be passed over.
-
-    Raises
-    ------
-    InputError
-        Where a file cannot be read, or something speaks against it.
-    """
+    """Add up shards, one after the other, if nothing speaks against it or that is to be passed over."""
     merged = Merged(Totals(), [], _objections_to_names(shards) + _objections_to_runs(shards))
     seen: dict[str, Path] = {}
     kinds: dict[bool, Path] = {}
@@ -113,13 +102,12 @@ def _objections_to_names(shards: Sequence[Shard]) -> list[str]:
         objections.append(f"{twice} is given twice")
     for shard, place in zip(shards, places, strict=True):
         whole = place.with_name("totals.npz")
-        if shard.rank is not None and whole in places:
+        if shard.number("rank") is not None and whole in places:
             objections.append(f"{whole} has what {place.name} beside it has: it would count twice")
             break
-    runs = {shard.threshold_run for shard in shards}
-    if len(runs) > 1:
+    if len({shard.number("run") for shard in shards}) > 1:
         objections.append("files of different trainings (totals_run*.npz) are among them")
-    ranks = {shard.rank for shard in shards if shard.rank is not None}
+    ranks = {rank for shard in shards if (rank := shard.number("rank")) is not None}
     missing = sorted(set(range(max(ranks, default=-1))) - ranks)
     if missing:
         objections.append(f"totals_rank{missing[0]}.npz is missing, where there are others up to rank {max(ranks)}")

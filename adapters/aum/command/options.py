@@ -204,36 +204,28 @@ def _add_runs(command: _Parser) -> None:
     command.add_argument("--force", action="store_true", help="add up although something speaks against it")
 
 
-def _budget(text: str) -> float:
-    share = _between(0, 1)
-    return share(text) if "." in text else _whole(1)(text)
+def _budget(text: str) -> Any:
+    return (_between(0, 1) if "." in text else _whole(1))(text)
 
 
-def _whole(low: int, high: int | None = None) -> Callable[[str], int]:
+def _whole(low: int, high: int | None = None) -> Callable[[str], Any]:
     wanted = f"a whole number of at least {low}" + ("" if high is None else f" and at most {high}")
-
-    def convert(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r}, want {wanted}") from None
-        if value < low or (high is not None and value > high):
-            raise argparse.ArgumentTypeError(f"{text}, want {wanted}")
-        return value
-
-    return convert
+    return _number(int, lambda value: low <= value and (high is None or value <= high), wanted)
 
 
-def _between(low: float, high: float, *, last: bool = False) -> Callable[[str], float]:
+def _between(low: float, high: float, *, last: bool = False) -> Callable[[str], Any]:
     """Make the type of a number above `low` and below `high`, which it may be where it is the `last`."""
     wanted = f"a number above {low} and {'at most' if last else 'below'} {high}"
+    return _number(float, lambda value: low < value < high or (last and value == high), wanted)
 
+
+def _number(kind: type[float], fits: Callable[[float], bool], wanted: str) -> Callable[[str], Any]:
     def convert(text: str) -> float:
         try:
-            value = float(text)
+            value = kind(text)
         except ValueError:
-            value = math.nan
-        if not (low < value < high or (last and value == high)):
+            value = math.nan  # which fits nowhere
+        if not fits(value):
             raise argparse.ArgumentTypeError(f"{text!r}, want {wanted}")
         return value
 

@@ -23,21 +23,9 @@ __all__ = ["read_totals", "write_totals"]
 
 
 def write_totals(path: str | os.PathLike[str], totals: Totals, source: object) -> None:
-    """Write the columns ``sample_id`` (int64 or string), ``sum`` (double) and ``count`` (int64).
+    """Write the columns ``sample_id`` (int64 or string), ``sum`` (double) and ``count`` (int64), by id.
 
-    Rows are in the order of the ids. What was left out is in the metadata of the schema, as ``aum``.
-
-    Parameters
-    ----------
-    path : str or path
-    totals : Totals
-    source : path
-        The file that they are from, which an error names.
-
-    Raises
-    ------
-    InputError
-        Where ids are of both kinds, or ints beyond 64 bits: a column has one type.
+    What was left out is in the metadata of the schema, as ``aum``. `source` is the file that errors name.
     """
     totals = totals.sorted()
     columns = {"sample_id": _id_column(totals.sample_ids, source), "sum": totals.sums, "count": totals.counts}
@@ -60,13 +48,7 @@ def _id_column(ids: NDArray[Any], source: object) -> Any:
 
 
 def read_totals(path: str | os.PathLike[str]) -> Totals:
-    """Read what `write_totals` wrote, or what an engine made of several such files.
-
-    Raises
-    ------
-    InputError
-        Where columns are missing or of other types, or a sample is there twice.
-    """
+    """Read what `write_totals` wrote, or what an engine made of several such files."""
     with reading(path, "not totals as Parquet, or damaged", pa.ArrowException, OSError, KeyError):
         with pa.parquet.ParquetFile(path) as file:
             table = file.read()

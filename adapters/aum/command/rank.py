@@ -25,16 +25,12 @@ __all__ = ["run"]
 def run(options: argparse.Namespace) -> None:
     """Do what `aum rank` was asked to do."""
     totals = add_up(find_shards(options.runs), force=options.force).totals
-    if options.out is not None:
-        _write(Path(options.out), totals)
+    if options.out is None:
+        _print(totals, options.top, best=options.best)
         return
-    _print(totals, options.top, best=options.best)
-
-
-def _write(path: Path, totals: Totals) -> None:
-    with writing_to(path):
-        write_ranking(path, totals.sample_ids, totals.aums)
-    say(f"{counted(len(totals), 'sample')} in {path}, best first")
+    with writing_to(Path(options.out)):
+        write_ranking(options.out, totals.sample_ids, totals.aums)
+    say(f"{counted(len(totals), 'sample')} in {options.out}, best first")
 
 
 def _print(totals: Totals, top: int, *, best: bool) -> None:

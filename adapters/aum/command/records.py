@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import math
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aum.command.errors import InputError, reading
 from aum.command.printer import can_show, print_table, say
@@ -16,7 +17,6 @@ from aum_core.records import RECORD_FIELDS
 if TYPE_CHECKING:
     import argparse
 
-    from aum.parquet import RecordFiles
     from aum_core.ids import SampleId
 
 __all__ = ["run"]
@@ -49,26 +49,23 @@ def _find(folder: Path, text: str, *, as_str: bool) -> list[list[AUMRecord]]:
 def _in_parts(folder: Path, sample_ids: list[SampleId]) -> list[list[AUMRecord]]:
     from aum.parquet import read_records  # noqa: PLC0415 # loads pyarrow
 
+    found = []
     with reading(folder, "its records cannot be read", OSError, ValueError):  # pyarrow's own are of these
         records = read_records(folder)
-        found = [(sample_id, _rows(records, sample_id)) for sample_id in sample_ids]
-    return [[AUMRecord(sample_id=sample_id, **row) for row in rows] for sample_id, rows in found if rows]
-
-
-def _rows(records: RecordFiles, sample_id: SampleId) -> list[dict[str, Any]]:
-    try:
-        return list(records.trajectory(sample_id).select(RECORD_FIELDS[1:]).to_pylist())
-    except KeyError:
-        return []
+        for sample_id in sample_ids:
+            with suppress(KeyError):  # it was never measured
+                rows = records.trajectory(sample_id).select(RECORD_FIELDS[1:]).to_pylist()
+                found.append([AUMRecord(sample_id=sample_id, **row) for row in rows])
+    return found
 
 
 def _meanings(text: str) -> list[SampleId]:
     """The ids that print as this text."""
     try:
-        number = int(text)
+        whole = int(text)
     except ValueError:
         return [text]
-    return [number, text] if str(number) == text else [text]
+    return [whole, text] if str(whole) == text else [text]
 
 
 def _in_csv(path: Path, text: str) -> list[list[AUMRecord]]:

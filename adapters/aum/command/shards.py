@@ -6,7 +6,7 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from aum.command.errors import InputError, reading
 from aum_core import Totals
@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Shard", "find_shards", "load_totals", "read_run"]
 
-_RANK = re.compile(r"totals_rank(\d+)\.npz")
-_THRESHOLD_RUN = re.compile(r"totals_run(\d+)\.npz")
-
 
 @dataclass(frozen=True)
 class Shard:
@@ -27,27 +24,14 @@ class Shard:
     path: Path
     run: dict[str, Any]
 
-    @property
-    def rank(self) -> int | None:
-        """The process that it is of, by its name."""
-        found = _RANK.fullmatch(self.path.name)
-        return int(found[1]) if found else None
-
-    @property
-    def threshold_run(self) -> int | None:
-        """The training of `find_mislabeled` that it is of, by its name."""
-        found = _THRESHOLD_RUN.fullmatch(self.path.name)
+    def number(self, kind: Literal["rank", "run"]) -> int | None:
+        """The process ("rank") or the training of `find_mislabeled` ("run") that it is of by its name, if any."""
+        found = re.fullmatch(rf"totals_{kind}(\d+)\.npz", self.path.name)
         return int(found[1]) if found else None
 
 
 def read_run(folder: Path) -> dict[str, Any]:
-    """Content of the folder's ``run.json``; {} where there is none.
-
-    Raises
-    ------
-    InputError
-        Where it is damaged.
-    """
+    """Content of the folder's ``run.json``; {} where there is none."""
     path = folder / "run.json"
     if not path.exists():
         return {}
@@ -59,13 +43,7 @@ def read_run(folder: Path) -> dict[str, Any]:
 
 
 def find_shards(runs: Sequence[str]) -> list[Shard]:
-    """Files of totals that are meant by folders of runs and by single files, in the order given.
-
-    Raises
-    ------
-    InputError
-        Where there is none, or it is not clear which are meant.
-    """
+    """Files of totals that are meant by folders of runs and by single files, in the order given."""
     return [Shard(path, read_run(path.parent)) for run in runs for path in _paths(Path(run))]
 
 
@@ -92,13 +70,7 @@ def _paths(run: Path) -> list[Path]:
 
 
 def load_totals(path: Path) -> Totals:
-    """Load a file of totals: ``.npz``, or ``.parquet`` as `aum export` writes it.
-
-    Raises
-    ------
-    InputError
-        Where it cannot be read.
-    """
+    """Load a file of totals: ``.npz``, or ``.parquet`` as `aum export` writes it."""
     if path.suffix == ".parquet":
         from aum.command.parquet_totals import read_totals  # noqa: PLC0415 # loads pyarrow
 

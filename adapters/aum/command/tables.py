@@ -19,6 +19,7 @@ import pyarrow.parquet  # noqa: TID251 # as above
 from aum.command.errors import InputError, reading
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from contextlib import AbstractContextManager
 
     from numpy.typing import NDArray
@@ -58,8 +59,8 @@ def read_table(
     table = _parquet(path) if suffix == ".parquet" else _csv(path, columns, label, id_column)
     if not table.num_rows:
         raise InputError(f"{path}: no rows under the header")
-    labels = _labels(_plain(table[label]), f"{path}: column {label!r}")
-    ids = None if id_column is None else _ids(_plain(table[id_column]), f"{path}: column {id_column!r}")
+    labels = _names(table[label], f"{path}: column {label!r}", "label", pa.types.is_floating, pa.types.is_boolean)
+    ids = None if id_column is None else _ids(table[id_column], f"{path}: column {id_column!r}")
     return _features(table, columns, path), columns, labels, ids
 
 
@@ -150,26 +151,24 @@ def _is_text(kind: Any) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
-def _check_complete(column: Any, where: str, what: str) -> None:
+def _names(column: Any, where: str, what: str, *others: Callable[[Any], bool]) -> NDArray[Any]:
+    """The cells of a column of labels or ids: none missing; texts, integers, or what one of `others` lets pass."""
+    column = _plain(column)
     if column.null_count:
         row = column.is_null().to_pylist().index(True)
         raise InputError(f"{where}: row {row} (counted from 0) has no {what}")
-
-
-def _labels(column: Any, where: str) -> NDArray[Any]:
-    _check_complete(column, where, "label")
-    kind = column.type
-    tests = (_is_text, pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean)
-    if not any(test(kind) for test in tests):
-        raise InputError(f"{where}: type {kind}, want classes as integers or strings")
-    return _as_array(column)
+    if not any(test(column.type) for test in (_is_text, pa.types.is_integer, *others)):
+        raise InputError(f"{where}: type {column.type}, want {what}s as integers or strings")
+    if not _is_text(column.type):
+        array: NDArray[Any] = column.to_numpy()
+        return array
+    texts = np.empty(len(column), dtype=object)  # one long text would make all cells of a str array as long
+    texts[:] = column.to_pylist()
+    return texts
 
 
 def _ids(column: Any, where: str) -> NDArray[Any]:
-    _check_complete(column, where, "id")
-    if not (_is_text(column.type) or pa.types.is_integer(column.type)):
-        raise InputError(f"{where}: type {column.type}, want ids as integers or strings")
-    ids = _as_array(column)
+    ids = _names(column, where, "id")
     listed = ids.tolist()
     if "" in listed:
         raise InputError(f"{where}: row {listed.index('')} (counted from 0) has no id")
@@ -177,15 +176,6 @@ def _ids(column: Any, where: str) -> NDArray[Any]:
     if times > 1:
         raise InputError(f"{where}: the id {most_common!r} is there {times} times, want each once")
     return ids
-
-
-def _as_array(column: Any) -> NDArray[Any]:
-    if not _is_text(column.type):
-        array: NDArray[Any] = column.to_numpy()
-        return array
-    texts = np.empty(len(column), dtype=object)  # one long text would make all cells of a str array as long
-    texts[:] = column.to_pylist()
-    return texts
 
 
 def _features(table: Any, columns: list[str], path: str) -> NDArray[Any]:
