@@ -17,12 +17,12 @@ class InputError(Exception):
 
 
 @contextmanager
-def by_option(**options: str) -> Iterator[None]:
-    """Say what the library refuses by the option that its argument comes from; other errors pass untouched.
+def by_option(*arguments: str) -> Iterator[None]:
+    """Say what the library refuses of these arguments by the options they come from; other errors pass untouched.
 
     Examples
     --------
-    >>> with by_option(runs="--runs"):
+    >>> with by_option("runs"):
     ...     raise ValueError("runs: 0, want at least 1")
     Traceback (most recent call last):
     aum.command.errors.InputError: --runs: 0, want at least 1
@@ -31,9 +31,9 @@ def by_option(**options: str) -> Iterator[None]:
         yield
     except ValueError as error:
         argument, _, words = str(error).partition(": ")
-        if argument not in options:
+        if argument not in arguments:
             raise
-        raise InputError(f"{options[argument]}: {words}") from None
+        raise InputError(f"--{argument}: {words}") from None
 
 
 @contextmanager

@@ -97,7 +97,7 @@ def _search(options: argparse.Namespace, data: LabelledData, out: Path) -> Findi
     with (
         progress(options.runs if is_paper else 1, options.epochs) as on_epoch,
         warnings.catch_warnings(),
-        by_option(runs="--runs", epochs="--epochs"),
+        by_option("runs", "epochs"),
     ):
         warnings.filterwarnings("ignore", module=r"sklearn\.")
         given: dict[str, Any] = {

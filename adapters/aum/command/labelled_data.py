@@ -25,7 +25,7 @@ __all__ = ["LabelledData", "load"]
 
 _TABLES = (".csv", ".parquet")
 _NUMPY = (".npz", ".npy")
-_UNREADABLE = (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
+_UNREADABLE = (ValueError, EOFError, OSError, MemoryError, RuntimeError, zipfile.BadZipFile, zlib.error)
 _ROWS = 4096
 
 
@@ -65,17 +65,7 @@ class _Raw:
 
 
 def load(source: str, *, labels: str | None, label_column: str | None, id_column: str | None) -> LabelledData:
-    """Load and check a data set.
-
-    Parameters
-    ----------
-    source : str
-        "digits", or the path of an ``.npz``, ``.npy``, ``.csv`` or ``.parquet`` file.
-    labels : str, optional
-        The path of the labels that go with an ``.npy``.
-    label_column, id_column : str, optional
-        Of a table.
-    """
+    """Load and check a data set: "digits", an ``.npz``, an ``.npy`` and another of its `labels`, or a table."""
     raw = _read(source, labels, label_column, id_column)
     features = _checked_features(raw, source)
     classes, targets = np.unique(_checked_labels(raw, len(features)), return_inverse=True)
@@ -155,13 +145,13 @@ def _open_numpy(path: str) -> Iterator[Any]:
     try:
         with open(path, "rb") as file:  # np.load would leave it open where it is no archive after all
             yield np.load(file, allow_pickle=False)
-    except MemoryError as error:
-        raise InputError(f"{path}: does not fit into memory ({one_line(error)})") from None
     except _UNREADABLE as error:
         raise InputError(f"{path}: {_why_unreadable(error)}") from None
 
 
 def _why_unreadable(error: Exception) -> str:
+    if isinstance(error, MemoryError):
+        return f"does not fit into memory ({one_line(error)})"
     if "Object arrays" in str(error):
         return "Python objects, which are not loaded because they can run code; save numbers, or strs with dtype=str"
     if "pickled data" in str(error):

@@ -161,7 +161,7 @@ def _add_rules(posterior: Any) -> None:
 
 def _add_merge(commands: Any) -> None:
     merge = _command(commands, "merge", "add up what several processes or machines measured", _MERGE)
-    _add_runs(merge)
+    _add_runs(merge, can_force=True)
     merge.add_argument(
         "--out", required=True, metavar="FOLDER", help="new folder for totals.npz, aum_values.csv, run.json"
     )
@@ -169,7 +169,7 @@ def _add_merge(commands: Any) -> None:
 
 def _add_rank(commands: Any) -> None:
     rank = _command(commands, "rank", "print or write the ranking of a run", f"Rank a run by its totals.\n\n{_RUNS}")
-    _add_runs(rank)
+    _add_runs(rank, can_force=True)
     rank.add_argument("--top", type=_whole(0), default=20, metavar="K", help="samples to print (%(default)s)")
     rank.add_argument("--best", action="store_true", help="print the best first, not the most suspicious")
     rank.add_argument("--out", metavar="FILE", help="write the whole ranking to a CSV file instead, best first")
@@ -195,13 +195,14 @@ def _add_export(commands: Any) -> None:
     short = "write totals as Parquet, for engines that merge a billion samples"
     long = f"Write each file of totals as Parquet: sample_id, sum, count.\n\n{_RUNS}"
     export = _command(commands, "export", short, long)
-    export.add_argument("runs", nargs="+", metavar="RUN", help="folder of a run, or a file of totals")
+    _add_runs(export)
     export.add_argument("--out", required=True, metavar="FOLDER", help="new folder, one file for each")
 
 
-def _add_runs(command: _Parser) -> None:
+def _add_runs(command: _Parser, *, can_force: bool = False) -> None:
     command.add_argument("runs", nargs="+", metavar="RUN", help="folder of a run, or a file of totals")
-    command.add_argument("--force", action="store_true", help="add up although something speaks against it")
+    if can_force:
+        command.add_argument("--force", action="store_true", help="add up although something speaks against it")
 
 
 def _budget(text: str) -> Any:

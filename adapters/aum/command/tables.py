@@ -43,11 +43,6 @@ def read_table(
     columns : list of F str
     labels : ndarray of shape (N,)
     sample_ids : ndarray of shape (N,), or None where there is no `id_column`
-
-    Raises
-    ------
-    InputError
-        Where a column is not there, or a cell does not fit; the message names the column.
     """
     names = _column_names(path, suffix)
     label = _checked_names(path, names, label_column, id_column)
