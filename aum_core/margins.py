@@ -190,6 +190,7 @@ def _wide_values(
     """Logits (B,) of the targets, and the largest others, of many classes: one pass, and no copy."""
     num_rows, num_classes = logits.shape
     places = np.arange(0, logits.size, num_classes) + targets
+    target_val = _take(logits, places, targets, dtype)  # before the pass, after which their lines have left the cache
     starts = np.empty((num_rows, 3), np.int64)  # what is left of the target, the target, and what is right of it
     starts[:, 0] = places - targets
     starts[:, 1] = places
@@ -199,7 +200,7 @@ def _wide_values(
     parts = np.maximum.reduceat(logits.reshape(-1), starts.reshape(-1)).reshape(num_rows, 3)
     parts[targets == 0, 0] = -np.inf  # a part without a logit: reduceat gives a neighbour's
     parts[targets == num_classes - 1, 2] = -np.inf
-    return _take(logits, places, targets, dtype), np.maximum(parts[:, 0], parts[:, 2])
+    return target_val, np.maximum(parts[:, 0], parts[:, 2])
 
 
 def _with_class(
@@ -208,8 +209,9 @@ def _with_class(
     """Logits (B,) of the targets, the classes of the largest others, and these."""
     first = np.arange(0, logits.size, logits.shape[1])  # flat position of each row's first logit
     places = first + targets
+    target_val = _take(logits, places, targets, dtype)  # before the pass, as above
     other = _largest_other(logits, places, targets, dtype)
-    return _take(logits, places, targets, dtype), other, _take(logits, first + other, other, dtype)
+    return target_val, other, _take(logits, first + other, other, dtype)
 
 
 def _take(logits: NDArray[Any], places: NDArray[np.int64], columns: NDArray[np.int64], dtype: np.dtype[Any]) -> Any:

@@ -280,11 +280,11 @@ def main() -> None:
         "Memory": memory_table(memory),
         "Ranking": ranking_table(ranked),
     }
-    if arguments.before is not None:
-        tables["Before and now"] = before_table(cells)
     sections = [f"## {title}\n\n" + "\n".join(lines) for title, lines in tables.items()]
     text = "\n\n".join([settings(arguments, versions), *sections])
     print(text)
+    if arguments.before is not None:  # of two checkouts, so of no page
+        print("\n## Before and now\n\n" + "\n".join(before_table(cells)))
     if arguments.write:
         pages.write("benchmarks.md", text)
 
