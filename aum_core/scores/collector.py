@@ -80,12 +80,12 @@ class EpochCollector:
     @property
     def needs_other_logit(self) -> bool:
         """Whether the runner-up class is looked at."""
-        return "correct" in self.needs.columns
+        return self.needs.uses_other_logit
 
     @property
     def needs_logits(self) -> bool:
         """Whether the logits of the next batch are looked at."""
-        return self.needs.uses_softmax or self.needs.logits
+        return self.needs.uses_logits
 
     def check(self, batch: Batch) -> None:
         """Make an error of a sample with another label than before, and of another number of classes."""

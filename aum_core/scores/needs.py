@@ -49,6 +49,16 @@ class Needs:
         return self.softmax or not _OF_SOFTMAX.isdisjoint(self.columns)
 
     @property
+    def uses_logits(self) -> bool:
+        """Whether the logits of a batch are looked at, for themselves or for their softmax."""
+        return self.logits or self.uses_softmax
+
+    @property
+    def uses_other_logit(self) -> bool:
+        """Whether the runner-up class of a batch is looked at."""
+        return "correct" in self.columns
+
+    @property
     def has_matrices(self) -> bool:
         """Whether something is added up of all classes, so that C must be known."""
         return self.softmax or self.logits

@@ -158,12 +158,12 @@ class Scores(Mapping[str, "NDArray[np.float64]"]):
     @property
     def needs_other_logit(self) -> bool:
         """Whether the runner-up class is looked at."""
-        return "correct" in self._columns
+        return self.needs.uses_other_logit
 
     @property
     def needs_logits(self) -> bool:
         """Whether the logits of the next batch are looked at; the epoch may end with it, and the next need fewer."""
-        return self.needs.uses_softmax or self.needs.logits
+        return self.needs.uses_logits
 
     def check(self, batch: Batch) -> None:
         """Check that the labels and the number of classes of `batch` are those of before.

@@ -93,7 +93,7 @@ class MarginSums(keras.metrics.Metric):
         is_double = keras.backend.standardize_dtype(logits.dtype) == "float64"
         logits = ops.cast(logits, "float64" if is_double else "float32")
         targets = _class_indices(y, logits.shape)
-        margins = _measured(logits, targets, other_logit=self._needs is not None and "correct" in self._needs.columns)
+        margins = _measured(logits, targets, other_logit=self._needs is not None and self._needs.uses_other_logit)
         margin = ops.cast(margins.margin, self.dtype)
         ids = ops.cast(ops.reshape(sample_ids, (-1,)), "int32")
         valid = (ids >= 0) & (ids < self._num_samples) & (targets >= 0) & (targets < logits.shape[1])

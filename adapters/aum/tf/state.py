@@ -171,7 +171,7 @@ class AUMState(tf.Module):  # type: ignore[misc] # TensorFlow ships no types
         if self._num_classes is not None and checked[0].shape[1] not in (None, self._num_classes):
             raise ValueError(f"logits: shape {checked[0].shape}, want (B, {self._num_classes}), as num_classes says")
         needs = self._needs
-        names_other = needs is not None and "correct" in needs.columns
+        names_other = needs is not None and needs.uses_other_logit
         batch = counted_batch(self._num_samples, *checked, other_logit=names_other)
         self._add("total", batch, batch.margins.margin)
         self._add("count", batch, tf.ones_like(batch.counted, tf.int64))
